@@ -1,0 +1,1 @@
+"""A benchmark of diffusion-model solvers for image inverse problems."""

@@ -1,0 +1,1 @@
+"""Diffusion priors: network, noise schedule, sampler, and how they are trained."""
