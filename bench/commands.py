@@ -1,0 +1,116 @@
+"""What each subcommand does. Heavy imports wait until a command needs them: `list` should answer at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.errors import BenchError, nearest
+
+LISTED = {"datasets": "dataset", "tasks": "task", "solvers": "solver", "priors": "prior"}
+
+
+def run(words: list[str]) -> int:
+    return _hydra(words, multirun=False)
+
+
+def sweep(words: list[str]) -> int:
+    return _hydra(words, multirun=True)
+
+
+def report(words: list[str]) -> int:
+    from bench.report import report_command
+
+    return report_command(words)
+
+
+def train(words: list[str]) -> int:
+    from bench.train import train_command
+
+    return train_command(words)
+
+
+def fetch(words: list[str]) -> int:
+    from bench.config import composed
+    from datasets import emoji
+
+    cfg = composed(words)
+    if cfg.dataset.name != "emoji":
+        raise BenchError(f"fetch dataset={cfg.dataset.name}: nothing to fetch (known: emoji)")
+    root = Path(cfg.dataset.root)
+    print(f"{emoji.fetch(root)} images in {root}")
+    return 0
+
+
+def list_(words: list[str]) -> int:
+    from bench.config import options
+
+    unknown = [word for word in words if word not in LISTED]
+    if unknown:
+        raise BenchError(f"list {unknown[0]}: nothing of that name{nearest(unknown[0], LISTED)}")
+    for kind in words or LISTED:
+        print(f"{kind}: {', '.join(options(LISTED[kind]))}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "sweep": sweep,
+    "run": run,
+    "report": report,
+    "list": list_,
+    "fetch": fetch,
+    "train": train,
+}
+
+
+def _hydra(words: list[str], multirun: bool) -> int:
+    """Check every cell of the sweep first, then hand over to Hydra, then report what its jobs left."""
+    asks_only = any(word.startswith("-") and not word.startswith("--config-dir") for word in words)
+    if not asks_only:
+        _check_all(words, multirun)
+    from bench import jobs
+    from bench import run as application
+
+    # an override, not the --multirun flag, which may not stand beside --cfg
+    sys.argv = ["bench", *words, *(["hydra.mode=MULTIRUN"] if multirun else [])]
+    stopped = None
+    try:
+        application.main()
+    except SystemExit as error:
+        stopped = error
+    if jobs.last_sweep is None:
+        return int(stopped.code or 0) if stopped else 0
+    from bench.report import report_jobs
+
+    return report_jobs(jobs.finished_jobs(jobs.last_sweep), ended_early=stopped is not None)
+
+
+def _check_all(words: list[str], multirun: bool) -> None:
+    """Compose and check every cell before the first one runs: a typo in the last should not cost a night."""
+    from bench.cell import check, resolved, run_options
+    from bench.config import composed, expanded
+    from bench.records import check_writable
+
+    config_dir = next((w.partition("=")[2] for w in words if w.startswith("--config-dir=")), None)
+    overrides = [w for w in words if not w.startswith("-")]
+    jobs = expanded(overrides)
+    if not multirun and len(jobs) > 1:
+        raise BenchError("run: several values were given; `run` does one cell, use `sweep`")
+    if multirun:
+        jobs = _with_defaults(jobs, overrides)
+    for job in jobs:
+        config = resolved(composed(job, config_dir=config_dir))
+        check_writable(run_options(config).results_dir)
+        check(config)
+
+
+def _with_defaults(jobs: list[list[str]], overrides: list[str]) -> list[list[str]]:
+    """What `sweep` adds where neither task nor solver was named (hydra.sweeper.params in conf/config.yaml)."""
+    from bench.config import default_sweep, expanded, parsed
+
+    named = {override.get_key_element() for override in parsed(overrides)}
+    for key, values in default_sweep().items():
+        if key not in named:
+            jobs = [[*job, *extra] for job in jobs for extra in expanded([f"{key}={values}"])]
+    return jobs

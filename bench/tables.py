@@ -1,0 +1,155 @@
+"""Paper-style tables of a summary: one per dataset and task, best value bold, second best underlined."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from bench.metrics import METRICS
+from bench.results import BASELINE
+from bench.selection import HEADLINE
+
+CAPTION = (
+    f"Mean over images, ± half of the 95 % interval. Noise levels are on the [-1, 1] scale. 'vs {BASELINE}' is the mean "
+    "per-image PSNR difference on the same measurements, with its 95 % interval. Calls are network evaluations "
+    "forward / backward per image; seconds are inside the solver only. 'oracle' rows pick the iterate by "
+    "the ground truth and are no headline."
+)
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a format writes plain text, the best and the second-best value."""
+
+    plain: Callable[[str], str]
+    best: Callable[[str], str]
+    second: Callable[[str], str]
+
+
+MARKDOWN = Markup(lambda s: s.replace("|", "\\|"), lambda s: f"**{s}**", lambda s: f"<u>{s}</u>")
+HTML = Markup(html.escape, lambda s: f"<b>{html.escape(s)}</b>", lambda s: f"<u>{html.escape(s)}</u>")
+TERMINAL = Markup(lambda s: s, lambda s: f"[bold green]{s}[/]", lambda s: f"[underline]{s}[/]")
+LATEX = Markup(
+    lambda s: s.replace("_", r"\_").replace("±", r"$\pm$").replace("%", r"\%"),
+    lambda s: rf"\textbf{{{s}}}".replace("±", r"$\pm$"),
+    lambda s: rf"\underline{{{s}}}".replace("±", r"$\pm$"),
+)
+
+
+def csv(summary: pd.DataFrame) -> str:
+    return summary.to_csv(index=False, float_format="%.6g")
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    parts = [f"### {title}\n\n{table.to_markdown(index=False)}\n" for title, table in _tables(summary, MARKDOWN)]
+    return "\n".join([*parts, CAPTION, ""])
+
+
+def as_html(summary: pd.DataFrame) -> str:
+    parts = [
+        f"<h3>{html.escape(title)}</h3>\n{table.to_html(index=False, escape=False, border=0)}"
+        for title, table in _tables(summary, HTML)
+    ]
+    return "\n".join([*parts, f"<p>{html.escape(CAPTION)}</p>", ""])
+
+
+def latex(summary: pd.DataFrame) -> str:
+    """`booktabs` tables."""
+    parts = []
+    for title, table in _tables(summary, LATEX):
+        table.columns = [
+            LATEX.plain(c).replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") for c in table.columns
+        ]
+        caption = LATEX.plain(f"{title}. {CAPTION}")
+        layout = "l" + "r" * (len(table.columns) - 1)
+        parts.append(table.to_latex(index=False, escape=False, column_format=layout, caption=caption))
+    return "\n".join(parts)
+
+
+def terminal(summary: pd.DataFrame) -> list[Table]:
+    """rich tables, to print."""
+    tables = []
+    for title, frame in _tables(summary, TERMINAL):
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="")
+        for i, column in enumerate(frame.columns):
+            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        for row in frame.itertuples(index=False):
+            table.add_row(*[Text.from_markup(cell) for cell in row])
+        tables.append(table)
+    return tables
+
+
+def _tables(summary: pd.DataFrame, markup: Markup) -> list[tuple[str, pd.DataFrame]]:
+    """(title, table of strings) per experiment."""
+    tables = []
+    for _, group in summary.groupby("experiment", sort=False):
+        first = group.iloc[0]
+        measured = group["measurement_psnr"].dropna()
+        title = f"{first['dataset']}, {first['task']}"
+        title += f" (the measurement itself: {measured.iloc[0]:.2f} dB)" if len(measured) else ""
+        columns = _columns(group)
+        rows = [[text(row, markup) for _, text in columns] for _, row in group.iterrows()]
+        tables.append((title, pd.DataFrame(rows, columns=[name for name, _ in columns])))
+    return tables
+
+
+Formatter = Callable[[Any, Markup], str]
+
+
+def _columns(group: pd.DataFrame) -> list[tuple[str, Formatter]]:
+    columns: list[tuple[str, Formatter]] = [("solver", _solver)]
+    for metric in METRICS:
+        values = group.loc[group["selection"] == HEADLINE, metric.name].dropna()
+        ranked = sorted({round(v, metric.digits) for v in values}, reverse=metric.higher_is_better)
+        columns.append((f"{metric.title} {'↑' if metric.higher_is_better else '↓'}", _ranked(metric, ranked)))
+    columns += [
+        (f"vs {BASELINE}, dB", lambda row, markup: markup.plain(_plus_minus(row["gain"], row["gain_ci"], "+.2f"))),
+        ("calls", lambda row, markup: markup.plain(_pair(row["forward_per_image"], row["backward_per_image"]))),
+        ("s / image", lambda row, markup: markup.plain(_number(row["seconds_per_image"], ".2f"))),
+    ]
+    if any(group["peak_memory_gib"].dropna()):
+        columns.append(("peak GiB", lambda row, markup: markup.plain(_number(row["peak_memory_gib"], ".2f"))))
+    columns.append(("images", lambda row, markup: str(row["images"])))
+    if set(group["status"]) != {"ok"}:
+        columns.append(("status", lambda row, markup: markup.plain(_status(row))))
+    return columns
+
+
+def _solver(row: Any, markup: Markup) -> str:
+    return markup.plain(row["solver"] if row["selection"] == HEADLINE else f"{row['solver']} [{row['selection']}]")
+
+
+def _ranked(metric: Any, ranked: list[float]) -> Formatter:
+    def text(row: Any, markup: Markup) -> str:
+        value = row[metric.name]
+        width = row["psnr_ci"] if metric.name == "psnr" else None
+        shown = _plus_minus(value, width, f".{metric.digits}f")
+        if pd.isna(value) or row["selection"] != HEADLINE:
+            return markup.plain(shown)
+        place = ranked.index(round(value, metric.digits))
+        return (markup.best, markup.second)[place](shown) if place < 2 else markup.plain(shown)
+
+    return text
+
+
+def _status(row: Any) -> str:
+    return row["status"] if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+
+
+def _number(value: Any, form: str) -> str:
+    return "n/a" if pd.isna(value) else format(value, form)
+
+
+def _plus_minus(value: Any, width: Any, form: str) -> str:
+    text = _number(value, form)
+    return text if pd.isna(value) or pd.isna(width) else f"{text} ± {format(width, form.replace('+', ''))}"
+
+
+def _pair(forward: Any, backward: Any) -> str:
+    return "n/a" if pd.isna(forward) else f"{forward:.0f} / {backward:.0f}"
