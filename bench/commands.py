@@ -72,8 +72,12 @@ def _hydra(words: list[str], multirun: bool) -> int:
     from bench import jobs
     from bench import run as application
 
-    # an override, not the --multirun flag, which may not stand beside --cfg
-    sys.argv = ["bench", *words, *(["hydra.mode=MULTIRUN"] if multirun else [])]
+    jobs.last_sweep = None
+    # overrides first: Hydra's parser takes no flag between them. And hydra.mode, not --multirun: that may not
+    # stand beside --cfg
+    overrides = _overrides(words)
+    flags = [word for word in words if word not in overrides]
+    sys.argv = ["bench", *overrides, *(["hydra.mode=MULTIRUN"] if multirun else []), *flags]
     stopped = None
     try:
         application.main()
@@ -86,6 +90,11 @@ def _hydra(words: list[str], multirun: bool) -> int:
     return report_jobs(jobs.finished_jobs(jobs.last_sweep), ended_early=stopped is not None)
 
 
+def _overrides(words: list[str]) -> list[str]:
+    """The words that are Hydra overrides, not flags or their values."""
+    return [w for w in words if not w.startswith("-") and ("=" in w or w.startswith("~"))]
+
+
 def _check_all(words: list[str], multirun: bool) -> None:
     """Compose and check every cell before the first one runs: a typo in the last should not cost a night."""
     from bench.cell import check, resolved, run_options
@@ -93,7 +102,7 @@ def _check_all(words: list[str], multirun: bool) -> None:
     from bench.records import check_writable
 
     config_dir = next((w.partition("=")[2] for w in words if w.startswith("--config-dir=")), None)
-    overrides = [w for w in words if not w.startswith("-")]
+    overrides = _overrides(words)
     jobs = expanded(overrides)
     if not multirun and len(jobs) > 1:
         raise BenchError("run: several values were given; `run` does one cell, use `sweep`")

@@ -1,8 +1,8 @@
 """Image quality. Metrics see [0, 1] (x clamped to [-1, 1] and mapped); nothing is quantised to 8 bits.
 
-- PSNR: torchmetrics, data range 1.
-- SSIM: scikit-image with its defaults (7 x 7 uniform window, sample covariance, the border left out), as the DMILO and
-  DMPlug releases report it. torchmetrics has no sample covariance and differs by more than 1e-4, so it is not used.
+- PSNR and SSIM: scikit-image, data range 1, as the DMILO and DMPlug releases report them. SSIM has its defaults (7 x 7
+  uniform window, sample covariance, the border left out); torchmetrics has no sample covariance and differs by more
+  than 1e-4.
 - LPIPS: the lpips package, AlexNet, inputs in [-1, 1].
 - FID: torchmetrics (torch-fidelity's Inception), over all images of a cell; biased for few images.
 
@@ -26,9 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +59,9 @@ def to_unit(x: Tensor) -> Tensor:
 
 
 def psnr(estimate: Tensor, truth: Tensor) -> list[float]:
-    """Per image, in dB, of (B, C, H, W) in [-1, 1]."""
-    values = peak_signal_noise_ratio(to_unit(estimate), to_unit(truth), data_range=1.0, reduction="none", dim=(1, 2, 3))
-    return [float(v) for v in values]
+    """Per image, in dB, of (B, C, H, W) in [-1, 1]; infinite for equal images."""
+    pairs = zip(_channels_last(truth), _channels_last(estimate), strict=True)
+    return [float(peak_signal_noise_ratio(a, b, data_range=1.0)) for a, b in pairs]
 
 
 def ssim(estimate: Tensor, truth: Tensor) -> list[float]:

@@ -87,6 +87,8 @@ def _print(summary: pd.DataFrame) -> None:
         console.width = 120
     for table in tables.terminal(summary.loc[summary["selection"] == HEADLINE, :]):
         console.print(table)
+    for note in tables.notes(summary):
+        console.print(note, markup=False, soft_wrap=True)
     console.print("Oracle rows (best iterate by the truth) are in the files, labelled.", style="dim")
 
 

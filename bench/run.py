@@ -43,6 +43,8 @@ def work(cfg: DictConfig) -> dict[str, Any]:
 
 def set_up_logging() -> None:
     """Messages go to standard error; standard output is for results."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("bench").setLevel(logging.INFO)
+    logger = logging.getLogger("bench")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = Console(stderr=True, soft_wrap=True)
+    logger.handlers = [RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S")]

@@ -28,6 +28,7 @@ from bench.records import OK, CellStore, Record
 from bench.seeds import ImageGenerators
 from bench.selection import SELECTIONS
 from datasets.images import Sample
+from priors.invariance import exact_kernels
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,8 @@ def _run_batch(
     samples = [cell.dataset[i] for i in indices]
     common = {"batch_size": len(samples), "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     try:
-        records, kept = _reconstruct(cell, options.device, samples, progress)
+        with exact_kernels():
+            records, kept = _reconstruct(cell, options.device, samples, progress)
     except BenchError:
         raise
     except Exception as error:  # a solver may fail in any way; the sweep goes on

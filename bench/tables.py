@@ -16,10 +16,10 @@ from bench.results import BASELINE
 from bench.selection import HEADLINE
 
 CAPTION = (
-    f"Mean over images, ± half of the 95 % interval. Noise levels are on the [-1, 1] scale. 'vs {BASELINE}' is the mean "
-    "per-image PSNR difference on the same measurements, with its 95 % interval. Calls are network evaluations "
-    "forward / backward per image; seconds are inside the solver only. 'oracle' rows pick the iterate by "
-    "the ground truth and are no headline."
+    "Mean over images, ± half of the 95 % interval. Noise levels are on the [-1, 1] scale. "
+    f"'vs {BASELINE}' is the mean per-image PSNR difference on the same measurements, with its 95 % interval. "
+    "Calls are network evaluations forward / backward per image; seconds are inside the solver only. "
+    "'oracle' rows pick the iterate by the ground truth and are no headline."
 )
 
 
@@ -42,13 +42,19 @@ LATEX = Markup(
 )
 
 
+def notes(summary: pd.DataFrame) -> list[str]:
+    """A line for every cell that did not end well: what is missing from its means, and why."""
+    bad = summary[summary["status"] != "ok"].drop_duplicates("cell")
+    return [f"{row['task']}, {row['solver']}: {row['status']}: {row['reason']}" for _, row in bad.iterrows()]
+
+
 def csv(summary: pd.DataFrame) -> str:
     return summary.to_csv(index=False, float_format="%.6g")
 
 
 def markdown(summary: pd.DataFrame) -> str:
     parts = [f"### {title}\n\n{table.to_markdown(index=False)}\n" for title, table in _tables(summary, MARKDOWN)]
-    return "\n".join([*parts, CAPTION, ""])
+    return "\n".join([*parts, *[f"- {note}" for note in notes(summary)], "", CAPTION, ""])
 
 
 def as_html(summary: pd.DataFrame) -> str:
@@ -56,17 +62,18 @@ def as_html(summary: pd.DataFrame) -> str:
         f"<h3>{html.escape(title)}</h3>\n{table.to_html(index=False, escape=False, border=0)}"
         for title, table in _tables(summary, HTML)
     ]
-    return "\n".join([*parts, f"<p>{html.escape(CAPTION)}</p>", ""])
+    lines = [*notes(summary), CAPTION]
+    return "\n".join([*parts, *[f"<p>{html.escape(line)}</p>" for line in lines], ""])
 
 
 def latex(summary: pd.DataFrame) -> str:
     """`booktabs` tables."""
     parts = []
-    for title, table in _tables(summary, LATEX):
+    for experiment, (title, table) in zip(summary["experiment"].unique(), _tables(summary, LATEX), strict=True):
         table.columns = [
             LATEX.plain(c).replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") for c in table.columns
         ]
-        caption = LATEX.plain(f"{title}. {CAPTION}")
+        caption = LATEX.plain(". ".join([title, *notes(summary[summary["experiment"] == experiment]), CAPTION]))
         layout = "l" + "r" * (len(table.columns) - 1)
         parts.append(table.to_latex(index=False, escape=False, column_format=layout, caption=caption))
     return "\n".join(parts)
@@ -117,7 +124,7 @@ def _columns(group: pd.DataFrame) -> list[tuple[str, Formatter]]:
         columns.append(("peak GiB", lambda row, markup: markup.plain(_number(row["peak_memory_gib"], ".2f"))))
     columns.append(("images", lambda row, markup: str(row["images"])))
     if set(group["status"]) != {"ok"}:
-        columns.append(("status", lambda row, markup: markup.plain(_status(row))))
+        columns.append(("status", lambda row, markup: markup.plain(row["status"])))
     return columns
 
 
@@ -136,10 +143,6 @@ def _ranked(metric: Any, ranked: list[float]) -> Formatter:
         return (markup.best, markup.second)[place](shown) if place < 2 else markup.plain(shown)
 
     return text
-
-
-def _status(row: Any) -> str:
-    return row["status"] if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
 
 
 def _number(value: Any, form: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -45,7 +46,7 @@ def save_prior(trainer: Trainer, validation: ImageFiles, facts: dict[str, str], 
 
 def save_half(network: UNet2DModel, folder: Path) -> None:
     """A diffusers folder in float16; `network` itself is left as it is."""
-    copy = UNet2DModel.from_config(network.config)
+    copy: Any = UNet2DModel.from_config(network.config)
     copy.load_state_dict(network.state_dict())
     copy.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -56,7 +57,8 @@ def save_half(network: UNet2DModel, folder: Path) -> None:
 
 def ddim_samples(network: UNet2DModel, count: int, steps: int = 50, seed: int = 0) -> Tensor:
     """Unconditional samples, (count, 3, H, W) in [0, 1]."""
-    pipeline = DDIMPipeline(network, DDIMScheduler.from_config(DDPMScheduler().config))
+    scheduler: Any = DDIMScheduler.from_config(DDPMScheduler().config)
+    pipeline: Any = DDIMPipeline(network, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
     images = pipeline(batch_size=count, generator=generator, num_inference_steps=steps, output_type="np").images
@@ -90,12 +92,13 @@ def _card(
         [
             "# A diffusion prior",
             "",
-            f"A diffusers `UNet2DModel` of {parameters:,} parameters, epsilon prediction, DDPM's linear schedule (betas",
-            "1e-4 to 0.02, 1000 steps), averaged (EMA) weights in float16. Images are RGB in [-1, 1].",
+            f"A diffusers `UNet2DModel` of {parameters:,} parameters, epsilon prediction, DDPM's linear",
+            "schedule (betas 1e-4 to 0.02, 1000 steps), averaged (EMA) weights in float16. Images are RGB in [-1, 1].",
             "",
             *[f"- {key}: {value}" for key, value in facts.items()],
-            f"- training: {recipe.steps} steps of {recipe.batch_size} images, AdamW at {recipe.lr:g}, {recipe.warmup} "
-            f"warm-up steps and cosine decay, min-SNR {recipe.min_snr_gamma:g}, EMA {recipe.ema_decay:g}, seed {recipe.seed}",
+            f"- training: {recipe.steps} steps of {recipe.batch_size} images, AdamW at {recipe.lr:g}, "
+            f"{recipe.warmup} warm-up steps and cosine decay, min-SNR {recipe.min_snr_gamma:g}, "
+            f"EMA {recipe.ema_decay:g}, seed {recipe.seed}",
             "",
             "Mean squared error of the predicted noise, ± its standard error over images:",
             "",

@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from bench.errors import BenchError, nearest
+from priors.invariance import make_batch_invariant
 from priors.prior import PRECISIONS, Prior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -31,6 +32,8 @@ def load_prior(
     if precision not in PRECISIONS:
         raise BenchError(f"precision={precision}: no such precision{nearest(precision, PRECISIONS)}")
     unet: Any = load_unet(weights).requires_grad_(False).eval()
+    if torch.device(device).type == "cpu":
+        make_batch_invariant(unet)
     unet.to(device)
     channels = unet.config["in_channels"]  # learned-sigma networks return 2C channels, the first C are the noise
     side = unet.config["sample_size"] or image_size

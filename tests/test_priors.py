@@ -1,0 +1,110 @@
+"""Loading is strict, calls are counted, and an image's result does not depend on its batch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.config import ROOT
+from bench.errors import BenchError
+from priors.gaussian import GaussianPrior
+from priors.invariance import exact_kernels
+from priors.loading import WEIGHTS, load_prior
+
+
+@pytest.fixture
+def broken(tiny_prior: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_prior, tmp_path / "broken"))
+
+
+def damage(folder: Path, change) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def test_missing_key_is_an_error(broken: Path) -> None:
+    damage(broken, lambda tensors: tensors.pop("conv_in.weight"))
+    with pytest.raises(BenchError, match=r"1 missing keys \(conv_in\.weight\)"):
+        load_prior(broken)
+
+
+def test_extra_key_is_an_error(broken: Path) -> None:
+    damage(broken, lambda tensors: tensors.update(surprise=torch.zeros(1)))
+    with pytest.raises(BenchError, match=r"1 unexpected keys \(surprise\)"):
+        load_prior(broken)
+
+
+def test_wrong_shape_is_an_error(broken: Path) -> None:
+    damage(broken, lambda tensors: tensors.update({"conv_in.bias": torch.zeros(5)}))
+    with pytest.raises(BenchError, match=r"prior\.weights=.*conv_in\.bias"):
+        load_prior(broken)
+
+
+def test_truncated_file_is_an_error(broken: Path) -> None:
+    content = (broken / WEIGHTS).read_bytes()
+    (broken / WEIGHTS).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BenchError, match=r"prior\.weights=.*cannot be loaded"):
+        load_prior(broken)
+
+
+@pytest.mark.parametrize("weights", ["/nowhere/at/all", "nowhere"])
+def test_missing_folder_is_an_error(weights: str) -> None:
+    with pytest.raises(BenchError, match="no such folder"):
+        load_prior(weights)
+
+
+def test_image_size_must_be_the_networks(tiny_prior: Path) -> None:
+    with pytest.raises(BenchError, match=r"prior\.image_size=32.*16 x 16"):
+        load_prior(tiny_prior, image_size=32)
+
+
+def test_fingerprint_is_of_the_weights(tiny_prior: Path, broken: Path) -> None:
+    first = load_prior(broken).fingerprint
+    assert first == load_prior(tiny_prior).fingerprint
+    damage(broken, lambda tensors: tensors["conv_in.bias"].add_(1))
+    assert load_prior(broken).fingerprint != first
+
+
+def test_calls_are_counted_per_image(tiny_prior: Path) -> None:
+    prior = load_prior(tiny_prior)
+    x = torch.randn(3, 3, 16, 16, requires_grad=True)
+    prior.eps(x, 5)
+    prior.x0(x, 5).sum().backward()
+    assert (prior.forward_images, prior.backward_images) == (6, 3)
+    prior.warm_up(1, torch.device("cpu"))
+    assert (prior.forward_images, prior.backward_images) == (0, 0)
+
+
+@pytest.mark.parametrize("which", ["tiny", "bundled"])
+def test_an_image_is_the_same_to_the_bit_in_any_batch(which: str, tiny_prior: Path) -> None:
+    prior = load_prior(tiny_prior if which == "tiny" else ROOT / "priors" / "emoji")
+    x = torch.randn(5, *prior.image_shape, generator=torch.Generator().manual_seed(0))
+
+    def evaluate(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z = images.clone().requires_grad_(True)
+        out = prior.eps(z, 333)
+        out.square().sum().backward()
+        return out.detach(), z.grad
+
+    with exact_kernels():
+        out, gradient = evaluate(x)
+        for batch in (1, 2, 4):
+            alone = evaluate(x[:batch])
+            assert torch.equal(alone[0], out[:batch])
+            assert torch.equal(alone[1], gradient[:batch])
+
+
+def test_gaussian_prior_predicts_the_expected_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(12, 12, generator=generator)
+    prior = GaussianPrior((3, 2, 2), 0.3 * torch.ones(12), factor @ factor.T / 12)
+    a = prior.abar(400)
+    x = torch.randn(2, 3, 2, 2, generator=generator)
+    marginal = a * prior.covariance + (1 - a) * torch.eye(12, dtype=torch.float64)
+    expected = (1 - a) ** 0.5 * torch.linalg.solve(marginal, (x.flatten(1).double() - a**0.5 * prior.mean).T).T
+    torch.testing.assert_close(prior.eps(x, 400).flatten(1), expected.float(), rtol=1e-4, atol=1e-5)
