@@ -93,7 +93,7 @@ def test_gaussian_kernel_is_the_releases() -> None:
 
 
 def test_motion_kernels_differ_between_images_and_sum_to_one() -> None:
-    kernels = [motion_kernel(9, 0.5, rng) for rng in rngs(20)]
+    kernels = [motion_kernel(11, 0.5, rng) for rng in rngs(20)]
     assert all(k.sum() == pytest.approx(1) for k in kernels)
     assert all(k.min() >= 0 for k in kernels)
     assert not np.allclose(kernels[0], kernels[1])
@@ -101,7 +101,7 @@ def test_motion_kernels_differ_between_images_and_sum_to_one() -> None:
 
 
 def test_kernels_scale_with_the_image() -> None:
-    assert [odd_window(64, side) for side in (32, 64, 128, 256)] == [9, 15, 31, 63]
+    assert [odd_window(64, side) for side in (32, 64, 128, 256)] == [11, 15, 31, 63]
     assert GaussianBlur().draw((3, 256, 256), rngs(1)).drawn["kernel"].shape[-1] == 63
 
 

@@ -181,7 +181,7 @@ def test_an_unsuitable_pair_is_skipped_with_its_reason(bench: Command, smoke: li
 
 
 def test_solver_cannot_reach_the_truth(bench: Command, smoke: list[str]) -> None:
-    """A solver that searches everything it is handed, frames included, for the true image."""
+    """A solver that searches everything it can reach from what it is handed for the true image."""
     assert bench("run", *smoke, "--config-dir=tests/faults", "task=motion_deblur", "solver=spy") == 0, bench.err
 
 
