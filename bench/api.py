@@ -11,6 +11,7 @@ import pandas as pd
 from bench.cell import build_cell, resolved, run_options
 from bench.config import composed
 from bench.errors import BenchError
+from bench.identity import object_settings
 from bench.records import OK
 from bench.runner import run_cell
 from solvers.base import Solver
@@ -48,12 +49,11 @@ def evaluate(
         cell = build_cell(config, options.device)
         cell.solver = solver
         cell.solver_name = name or type(solver).__name__
-        settings = {key: str(value) for key, value in sorted(vars(solver).items())}
-        cell.config = {**config, "solver": settings}
+        cell.config = {**config, "solver": object_settings(solver)}
         outcome = run_cell(cell, options)
     if outcome.status != OK:
         raise BenchError(f"{cell.title}: {outcome.status}: {outcome.reason}")
     columns = ("image", "measurement_psnr", "forward", "backward", "seconds")
     rows = [{**{c: r[c] for c in columns}, **r["metrics"]["last"]} for r in outcome.records.values()]
     order = ["image", "psnr", "ssim", "lpips", "measurement_psnr", "forward", "backward", "seconds"]
-    return pd.DataFrame(rows)[order]
+    return pd.DataFrame(rows, columns=order)

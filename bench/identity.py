@@ -14,6 +14,8 @@ import json
 import sys
 from typing import Any
 
+import numpy as np
+
 WHERE_NOT_WHAT = {"root", "weights"}
 """Keys that say where something lies; the hash of its content stands in for it."""
 
@@ -26,6 +28,19 @@ def without_paths(settings: Any) -> Any:
     if isinstance(settings, dict):
         return {k: without_paths(v) for k, v in settings.items() if k not in WHERE_NOT_WHAT}
     return settings
+
+
+def object_settings(value: Any) -> Any:
+    """What an object was set to, as plain values: its attributes, theirs, and the hash of any array."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): object_settings(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [object_settings(item) for item in value]
+    if hasattr(value, "__array__"):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]
+    return {"class": type(value).__qualname__, **object_settings(getattr(value, "__dict__", {}))}
 
 
 def code_hash(*objects: object) -> str:

@@ -86,7 +86,11 @@ def _run_batch(
 ) -> str:
     """Run and record one batch. Returns why the cell cannot go on, or ''."""
     samples = [cell.dataset[i] for i in indices]
-    common = {"batch_size": len(samples), "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    common = {
+        "batch_size": len(samples),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git": provenance()["git"],
+    }
     try:
         with exact_kernels():
             records, kept = _reconstruct(cell, options.device, samples, progress)

@@ -44,8 +44,8 @@ LATEX = Markup(
 
 def notes(summary: pd.DataFrame) -> list[str]:
     """A line for every cell that did not end well: what is missing from its means, and why."""
-    bad = summary[summary["status"] != "ok"].drop_duplicates("cell")
-    return [f"{row['task']}, {row['solver']}: {row['status']}: {row['reason']}" for _, row in bad.iterrows()]
+    bad = {row["cell"]: row for _, row in summary.iterrows() if row["status"] != "ok"}
+    return [f"{row['task']}, {row['solver']}: {row['status']}: {row['reason']}" for row in bad.values()]
 
 
 def csv(summary: pd.DataFrame) -> str:
@@ -73,7 +73,7 @@ def latex(summary: pd.DataFrame) -> str:
         table.columns = [
             LATEX.plain(c).replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") for c in table.columns
         ]
-        caption = LATEX.plain(". ".join([title, *notes(summary[summary["experiment"] == experiment]), CAPTION]))
+        caption = LATEX.plain(". ".join([title, *notes(summary.loc[summary["experiment"] == experiment, :]), CAPTION]))
         layout = "l" + "r" * (len(table.columns) - 1)
         parts.append(table.to_latex(index=False, escape=False, column_format=layout, caption=caption))
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from statistics import mean
 from typing import Any
 
@@ -15,6 +16,9 @@ def track(tracking: dict[str, Any], cell: Cell, outcome: Outcome) -> None:
     """Log a cell's records: a row per image, means in the summary, settings in the config."""
     if tracking["name"] == "none":
         return
+    # beside the records, or a later `wandb sync` elsewhere would miss the tables' files
+    for variable in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        os.environ.setdefault(variable, str(outcome.folder / "wandb"))
     import wandb
 
     run = wandb.init(
@@ -25,7 +29,7 @@ def track(tracking: dict[str, Any], cell: Cell, outcome: Outcome) -> None:
         group=f"{cell.dataset.name}-{cell.task['name']}",
         config=cell.config,
         reinit="create_new",
-        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_machine_info=True),
     )
     done = [r for r in outcome.records.values() if r["status"] == OK]
     names = [m.name for m in PER_IMAGE]
@@ -33,6 +37,7 @@ def track(tracking: dict[str, Any], cell: Cell, outcome: Outcome) -> None:
         [r["image"], *(r["metrics"]["last"][n] for n in names), r["forward"], r["backward"], r["seconds"]] for r in done
     ]
     run.log({"images": wandb.Table(columns=["image", *names, "forward", "backward", "seconds"], data=rows)})
+    run.define_metric("psnr/*", step_metric="denoiser_calls")
     for record in done:
         for calls, _, value in record["trajectory"]:
             run.log({"denoiser_calls": calls, f"psnr/{record['image']}": value})

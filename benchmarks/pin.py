@@ -21,7 +21,16 @@ def main() -> None:
     text = BLOCK.sub("", PYPROJECT.read_text())
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pyproject.toml").write_text(text)
-        export = ["uv", "export", "--quiet", "--no-hashes", "--no-annotate", "--no-header", "--all-groups", "--all-extras"]
+        export = [
+            "uv",
+            "export",
+            "--quiet",
+            "--no-hashes",
+            "--no-annotate",
+            "--no-header",
+            "--all-groups",
+            "--all-extras",
+        ]
         done = subprocess.run(export, cwd=folder, capture_output=True, text=True, check=True)
     lines = [line.strip() for line in done.stdout.splitlines() if "==" in line]
     names = Counter(line.partition("==")[0] for line in lines)

@@ -116,10 +116,9 @@ def main() -> None:
     with torch.no_grad(), exact_kernels():
         three = to_unit(generate(DDIM(3).maps(prior), z))
     save_pictures(three, OUT / "samples_3step.png", columns=8)
-    distances, indices = nearest(samples[:16] * 2 - 1, training)
-    every, _ = nearest(samples * 2 - 1, training)
+    every, indices = nearest(samples * 2 - 1, training)
     held, _ = nearest(held_out, training)
-    save_pictures(torch.cat([samples[:16], to_unit(training[indices])]), OUT / "neighbours.png", columns=16)
+    save_pictures(torch.cat([samples[:16], to_unit(training[indices[:16]])]), OUT / "neighbours.png", columns=16)
 
     with exact_kernels():
         rows = denoising(prior, stack(EmojiDataset("test", size), 32))
@@ -150,11 +149,11 @@ def main() -> None:
         "|---|---|---|---|---|",
         *rows,
         "",
-        f"## The inversion limit, {arguments.images} test images, {INVERSION_CALLS} backward calls, mean best PSNR in dB",
+        f"## The inversion limit, {arguments.images} test images, {INVERSION_CALLS} backward calls, best PSNR in dB",
         "",
-        "How close G comes to held-out images when it is fitted to the images themselves: as one graph (as DMPlug does,",
-        "lr 5e-2), step by step (as DMILO does, lr 2e-2), and step by step with the sparse deviation. 'Best' is over",
-        "iterates and by the truth: a ceiling at this budget, not a result.",
+        "How close G comes to held-out images when it is fitted to the images themselves: as one graph (as DMPlug",
+        "does, lr 5e-2), step by step (as DMILO does, lr 2e-2), and step by step with the sparse deviation. 'Best' is",
+        "over iterates and by the truth: a ceiling at this budget, not a result.",
         "",
         "| sampler steps | whole | step by step | with deviation |",
         "|---|---|---|---|",
