@@ -84,7 +84,9 @@ class CellStore:
         return newest
 
     def finished(self) -> set[str]:
-        return {image for image, record in self.records().items() if record["status"] == OK}
+        """Images with an `ok` record whose reconstruction is there."""
+        done = [image for image, record in self.records().items() if record["status"] == OK]
+        return {image for image in done if self._reconstruction(image).is_file()}
 
     def append(self, record: Record, reconstructions: dict[str, Tensor] | None = None) -> None:
         """Keep one image's reconstructions, (C, H, W) each by selection, and then its record."""

@@ -44,7 +44,7 @@ LATEX = Markup(
 
 def notes(summary: pd.DataFrame) -> list[str]:
     """A line for every cell that did not end well: what is missing from its means, and why."""
-    bad = {row["cell"]: row for _, row in summary.iterrows() if row["status"] != "ok"}
+    bad = {row["cell"]: row for row in summary.to_dict("records") if row["status"] != "ok"}
     return [f"{row['task']}, {row['solver']}: {row['status']}: {row['reason']}" for row in bad.values()]
 
 
