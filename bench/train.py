@@ -58,7 +58,7 @@ def train_command(words: Sequence[str]) -> int:
         "device": str(trainer.accelerator.device),
         "start": config["recipe"]["init"] or "random weights",
     }
-    save_prior(trainer, validation, facts, folder / "prior")
+    save_prior(trainer, training, validation, facts, folder / "prior")
     print(f"{folder / 'prior'}: weights, model card, samples.png, loss.png")
     return 0
 

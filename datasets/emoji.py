@@ -54,6 +54,10 @@ class EmojiDataset(ImageFiles):
         super().__init__(name, files, size, background)
         self.split = split
 
+    def representatives(self) -> list[int]:
+        first = {base_emoji(file.name): index for index, file in reversed(list(enumerate(self.files)))}
+        return sorted(first.values())
+
     @staticmethod
     def _training_files(root: str | Path | None) -> list[Path]:
         out = held_out()

@@ -47,6 +47,13 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
+    def representatives(self) -> list[int]:
+        """Indices of one image per group of variants; all of them, where files have no groups.
+
+        Where a group is held out as one image, what is measured on seen images must count groups once, too.
+        """
+        return list(range(len(self)))
+
     def __getitem__(self, index: int) -> Sample:
         return Sample(self.ids[index], read_image(self.files[index], self.size, self.background))
 

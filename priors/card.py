@@ -22,22 +22,26 @@ from priors.evaluation import BandLoss, denoising_loss
 from priors.loading import load_prior
 from priors.training import Trainer
 
-VALIDATION_DRAWS = 16
+DRAWS = 8
 TRAINING_SUBSET = 512
 
 
-def save_prior(trainer: Trainer, validation: ImageFiles, facts: dict[str, str], folder: Path) -> None:
-    """Write the averaged weights, the schedule, README.md (the model card), samples.png and loss.png."""
+def save_prior(
+    trainer: Trainer, training: ImageFiles, validation: ImageFiles, facts: dict[str, str], folder: Path
+) -> None:
+    """Write the averaged weights, the schedule, README.md (the model card), samples.png and loss.png.
+
+    Args:
+        trainer: a finished run; its images are those of `training`, in their order.
+    """
     network = trainer.averaged()
     save_half(network, folder)
     prior = load_prior(folder)  # what was written is what is evaluated
     held_out = torch.stack([validation[i].image for i in range(len(validation))])
-    subset = torch.linspace(0, len(trainer.images) - 1, min(TRAINING_SUBSET, len(trainer.images))).long()
-    seen = trainer.images.cpu()[subset].float() / 127.5 - 1
-    losses = (
-        denoising_loss(prior, seen, max(1, VALIDATION_DRAWS * len(held_out) // len(seen))),
-        denoising_loss(prior, held_out, VALIDATION_DRAWS),
-    )
+    chosen = training.representatives()
+    chosen = chosen[:: -(-len(chosen) // TRAINING_SUBSET)]  # evenly: the order may favour groups with many variants
+    seen = trainer.images.cpu()[chosen].float() / 127.5 - 1
+    losses = denoising_loss(prior, seen, DRAWS), denoising_loss(prior, held_out, DRAWS)
     parameters = sum(p.numel() for p in network.parameters())
     (folder / "README.md").write_text(_card(trainer, facts, parameters, losses))
     save_pictures(ddim_samples(network, 32), folder / "samples.png", columns=8)
@@ -100,7 +104,8 @@ def _card(
             f"{recipe.warmup} warm-up steps and cosine decay, min-SNR {recipe.min_snr_gamma:g}, "
             f"EMA {recipe.ema_decay:g}, seed {recipe.seed}",
             "",
-            "Mean squared error of the predicted noise, ± its standard error over images:",
+            "Mean squared error of the predicted noise, ± its standard error over images; of variants of one thing, one",
+            "training image counts, as in the validation split:",
             "",
             "| timesteps | training images | validation images |",
             "|---|---|---|",

@@ -27,7 +27,9 @@ def test_splits_share_no_base_emoji() -> None:
 def test_training_split_leaves_every_variant_of_a_held_out_emoji_out(tmp_path: Path) -> None:
     for name in ("1f3c3-1f3fb-200d-2640-fe0f", "1f600", "1f600-fe0f"):  # the first one's base is held out
         Image.new("RGBA", (8, 8)).save(tmp_path / f"{name}.webp")
-    assert {f.stem for f in EmojiDataset("train", 8, root=tmp_path).files} == {"1f600", "1f600-fe0f"}
+    training = EmojiDataset("train", 8, root=tmp_path)
+    assert {f.stem for f in training.files} == {"1f600", "1f600-fe0f"}
+    assert len(training.representatives()) == 1
 
 
 def test_missing_training_images_say_how_to_get_them(tmp_path: Path) -> None:
