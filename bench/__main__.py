@@ -6,6 +6,7 @@ commands
   run     one cell
           python -m bench run task=super_resolution solver=dmilo_pgd
   report  tables and pictures of what has been run: [format=terminal|markdown|latex|csv] [task=...] [rescore=true]
+  memory  will it fit? peak memory, estimated without a GPU: [prior=imagenet256] [steps=1,2,3,4] [format=csv]
   list    what there is: [datasets|tasks|solvers|priors]
   fetch   a dataset's training images: dataset=emoji
   train   a prior: prior=emoji

@@ -20,6 +20,14 @@ from operators.base import Operator
 from priors.prior import Prior
 from solvers.base import Solver
 
+EXECUTION = ("precision", "checkpointing", "weight_gradients", "channels_last", "compile")
+"""The keys that say how the network is run (`priors.execution.Execution`)."""
+
+
+KERNELS = ("channels_last", "compile")
+"""Those of them that choose other kernels, and so other rounding errors."""
+AUTO = "auto"
+
 
 @dataclass
 class Cell:
@@ -44,10 +52,11 @@ class Cell:
         config = self.config
         return {
             "dataset": without_paths(config["dataset"]),
-            "task": config["task"],
+            "task": without_paths(config["task"]),
             "solver": {**config["solver"], "name": self.solver_name},
             "prior": {"name": config["prior"]["name"], "weights": self.prior.fingerprint},
             "precision": self.prior.precision,
+            "kernels": {key: config[key] for key in KERNELS},
             "seed": self.seed,
             "code": code_hash(self.solver, self.operator),
         }
@@ -55,11 +64,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a cell is run; nothing here changes a result."""
+    """How a cell is run; nothing here changes a result. `batch_size` is None for as many images as fit."""
 
     results_dir: Path
     limit: int
-    batch_size: int
+    batch_size: int | None
     device: torch.device
 
 
@@ -85,12 +94,18 @@ def run_options(config: dict[str, Any]) -> RunOptions:
     Raises:
         BenchError: a limit or batch size below 1, or a device that this machine does not have.
     """
+    batch = config["batch_size"]
     for key in ("limit", "batch_size"):
+        if key == "batch_size" and batch == AUTO:
+            continue
         if not isinstance(config[key], int) or isinstance(config[key], bool):
-            raise BenchError(f"{key}={config[key]}: must be a whole number")
+            raise BenchError(f"{key}={config[key]}: must be a whole number{' or auto' * (key == 'batch_size')}")
         at_least(key, config[key], 1)
     return RunOptions(
-        Path(config["results_dir"]).expanduser(), config["limit"], config["batch_size"], _device(config["device"])
+        results_dir=Path(config["results_dir"]).expanduser(),
+        limit=config["limit"],
+        batch_size=None if batch == AUTO else batch,
+        device=_device(config["device"]),
     )
 
 
@@ -112,7 +127,7 @@ def build_cell(config: dict[str, Any], device: torch.device) -> Cell:
         noise=make("task.noise", task["noise"]),
         solver=make("solver", solver),
         solver_name=name,
-        prior=make("prior", prior, device=str(device), precision=config["precision"]),
+        prior=make("prior", prior, device=str(device), **{key: config[key] for key in EXECUTION}),
         seed=config["seed"],
         config=config,
     )

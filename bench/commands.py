@@ -31,6 +31,12 @@ def train(words: list[str]) -> int:
     return train_command(words)
 
 
+def memory(words: list[str]) -> int:
+    from bench.memory import memory_command
+
+    return memory_command(words)
+
+
 def fetch(words: list[str]) -> int:
     from bench.config import composed
     from datasets import emoji
@@ -58,6 +64,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sweep": sweep,
     "run": run,
     "report": report,
+    "memory": memory,
     "list": list_,
     "fetch": fetch,
     "train": train,

@@ -1,7 +1,7 @@
 """What determines a result, and its hash: the name of a cell's folder.
 
-In: dataset, task, solver settings, the prior's weights, seed, precision, and the code of the solver and the operator
-(as syntax trees, so that comments and docstrings do not count). Out: paths, device, batch size, number of images,
+In: dataset, task, solver settings, the prior's weights, seed, precision, kernels, and the code of the solver and the
+operator (as syntax trees, so that comments and docstrings do not count). Out: paths, device, batch size, number of images,
 logging. A solver that was edited is another solver; its old records stay, and are not taken for its new ones.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-WHERE_NOT_WHAT = {"root", "weights"}
-"""Keys that say where something lies; the hash of its content stands in for it."""
+WHERE_NOT_WHAT = {"root", "weights", "checkpoint"}
+"""Keys that say where something lies: another folder is no other result."""
 
 
 def content_hash(value: Any) -> str:

@@ -22,6 +22,7 @@ from bench.cell import Cell, RunOptions
 from bench.cost import Meter
 from bench.errors import BenchError
 from bench.measurement import Measurement, measure, solver_seeds
+from bench.memory import fitting_batch
 from bench.metrics import psnr, score
 from bench.progress import CellProgress
 from bench.records import OK, CellStore, Record
@@ -64,13 +65,19 @@ def run_cell(cell: Cell, options: RunOptions) -> Outcome:
             return Outcome("skipped", unsuitable, store.folder, {})
         done = store.finished()
         wanted = cell.dataset.ids[: options.limit]
+        if len(wanted) < options.limit:
+            log.info("%s: limit=%d, but the dataset has %d images", cell.title, options.limit, len(wanted))
         pending = [i for i, image in enumerate(wanted) if image not in done]
         failure = ""
+        batch = options.batch_size or len(wanted)
         if pending:
+            if options.batch_size is None:
+                batch = fitting_batch(cell.config, options.device)
+                log.info("%s: batch_size=auto takes %d images at a time", cell.title, batch)
             cell.prior.warm_up(1, options.device)
         with CellProgress(cell.title, len(wanted), len(wanted) - len(pending)) as progress:
-            for start in range(0, len(pending), options.batch_size):
-                indices = pending[start : start + options.batch_size]
+            for start in range(0, len(pending), batch):
+                indices = pending[start : start + batch]
                 failure = _run_batch(cell, options, store, indices, progress)
                 if failure:
                     log.error("%s: %s; the rest of this cell is left out", cell.title, failure)

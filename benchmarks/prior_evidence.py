@@ -1,9 +1,11 @@
 """What the bundled prior can and cannot do; writes results/reference/prior/.
 
-    python -m bench fetch dataset=emoji && uv run python benchmarks/prior_evidence.py
+    python -m bench sweep limit=16 && python -m bench fetch dataset=emoji && uv run python benchmarks/prior_evidence.py
 
 - samples.png, samples_3step.png: unconditional samples, DDIM 50 steps and the 3-step G that the solvers invert
 - neighbours.png: samples above their nearest training images; distances beside those of held-out images
+- duplicates.png: the held-out images that lie closest to a training image, above it: a search for near-duplicates
+- reconstructions.png: test reconstructions of DMILO, the truths and the training images nearest to each
 - README.md: denoising PSNR per noise level beside non-local means, and the inversion limit: how well G with N steps
   can represent held-out images at all, with and without the sparse deviation, at equal network calls
 """
@@ -20,8 +22,9 @@ from torch import Tensor
 
 from bench.config import ROOT
 from bench.metrics import psnr, to_unit
+from bench.records import all_cells
 from bench.seeds import ImageGenerators, derive, numpy_generator
-from datasets.emoji import EmojiDataset
+from datasets.emoji import EmojiDataset, base_emoji
 from priors.card import ddim_samples, save_pictures
 from priors.invariance import exact_kernels
 from priors.loading import load_prior, load_unet
@@ -34,6 +37,8 @@ from solvers.dmplug import DMPlug
 OUT = ROOT / "results" / "reference" / "prior"
 NOISE_STEPS = (20, 100, 200, 300, 450, 600, 800)
 INVERSION_CALLS = 300
+DUPLICATE = 0.05
+"""Root-mean-square distance below which two images are taken for the same."""
 
 
 class Identity:
@@ -56,6 +61,18 @@ def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     distances = torch.cdist(images.flatten(1), flat) / images[0].numel() ** 0.5
     values, indices = distances.min(1)
     return values, indices % len(training)
+
+
+def reconstructions(results: Path, count: int) -> tuple[Tensor, Tensor]:
+    """DMILO's motion-deblurred test images in [-1, 1], and their truths."""
+    truth = {sample.id: sample.image for sample in map(EmojiDataset("test", 32).__getitem__, range(64))}
+    for store in all_cells(results):
+        cell = store.description()
+        if (cell["dataset"], cell["task"], cell["solver"]) == ("emoji", "motion_deblur", "dmilo"):
+            names = [name for name in truth if name in store.finished()][:count]
+            found = [torch.from_numpy(store.reconstruction(name)["last"]).float() for name in names]
+            return torch.stack(found), torch.stack([truth[name] for name in names])
+    raise SystemExit(f"{results}: no motion_deblur / dmilo there; run `python -m bench sweep` first")
 
 
 def denoising(prior: Prior, images: Tensor) -> list[str]:
@@ -101,6 +118,7 @@ def inversion(prior: Prior, images: Tensor, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "emoji")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where `bench sweep` has run")
     parser.add_argument("--images", type=int, default=4, help="for the inversion limit")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 5, 10])
     arguments = parser.parse_args()
@@ -110,6 +128,11 @@ def main() -> None:
     training = stack(EmojiDataset("train", size, root=arguments.data))
     held_out = torch.cat([stack(EmojiDataset(split, size)) for split in ("test", "validation")])
 
+    bases = {base_emoji(file.name) for file in EmojiDataset("train", size, root=arguments.data).files}
+    held_out_bases = {
+        base_emoji(file.name) for split in ("test", "validation") for file in EmojiDataset(split, size).files
+    }
+
     samples = ddim_samples(load_unet(weights), 32)
     save_pictures(samples, OUT / "samples.png", columns=8)
     z = ImageGenerators([derive("evidence", i) for i in range(32)]).normal(*prior.image_shape)
@@ -117,8 +140,16 @@ def main() -> None:
         three = to_unit(generate(DDIM(3).maps(prior), z))
     save_pictures(three, OUT / "samples_3step.png", columns=8)
     every, indices = nearest(samples * 2 - 1, training)
-    held, _ = nearest(held_out, training)
+    held, held_indices = nearest(held_out, training)
     save_pictures(torch.cat([samples[:16], to_unit(training[indices[:16]])]), OUT / "neighbours.png", columns=16)
+    closest = held.argsort()[:16]
+    pairs = torch.cat([held_out[closest], training[held_indices[closest]]])
+    save_pictures(to_unit(pairs), OUT / "duplicates.png", columns=16)
+    restored, truths = reconstructions(arguments.results, 16)
+    to_truth = (restored - truths).square().mean(dim=(1, 2, 3)).sqrt()
+    to_training, near = nearest(restored, training)
+    rows_of_three = torch.cat([restored, truths, training[near]])
+    save_pictures(to_unit(rows_of_three), OUT / "reconstructions.png", columns=len(restored))
 
     with exact_kernels():
         rows = denoising(prior, stack(EmojiDataset("test", size), 32))
@@ -142,6 +173,21 @@ def main() -> None:
         "|---|---|---|",
         f"| 32 samples | {every.min():.3f} | {every.median():.3f} |",
         f"| 100 held-out images | {held.min():.3f} | {held.median():.3f} |",
+        "",
+        f"Training images have {len(training)} files of {len(bases)} base emoji, held-out images {len(held_out)}; base",
+        f"emoji in both: {len(bases & held_out_bases)}. By eye, these 16 held-out images (top) are the ones that lie",
+        "closest to a training image (bottom):",
+        "",
+        "![closest](duplicates.png)",
+        "",
+        f"Held-out images closer than {DUPLICATE} to a training image: {int((held < DUPLICATE).sum())}.",
+        "",
+        "DMILO's reconstructions (motion deblurring), the truths, and the training images nearest to the first:",
+        "",
+        "![reconstructions](reconstructions.png)",
+        "",
+        f"Median distance to the truth {to_truth.median():.3f}, to a training image {to_training.median():.3f}; "
+        f"nearer to the truth: {int((to_truth < to_training).sum())} of {len(restored)}.",
         "",
         "## Denoising, 32 test images, mean PSNR in dB",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -55,11 +55,14 @@ class ImageFiles:
         return list(range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self.ids[index], read_image(self.files[index], self.size, self.background))
+        return Sample(self.ids[index], self._read(self.files[index]))
+
+    def _read(self, file: Path) -> Tensor:
+        return read_image(file, self.size, self.background)
 
 
-def read_image(path: Path, size: int, background: int = 236) -> Tensor:
-    """The image as (3, size, size) float32 in [-1, 1].
+def read_image(path: Path, size: int, background: int = 236, content: IO[bytes] | None = None) -> Tensor:
+    """The image as (3, size, size) float32 in [-1, 1]; from `content`, if given, and then `path` only names it.
 
     Centre-cropped to a square and resized with Lanczos (Pillow's is antialiased). Transparency is composited on
     a grey of level `background`; grey becomes RGB; 16-bit grey is scaled to 8 bits; CMYK is converted.
@@ -68,7 +71,7 @@ def read_image(path: Path, size: int, background: int = 236) -> Tensor:
         BenchError: the file is missing, truncated or no image.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(content or path) as opened:
             picture = _to_rgb(opened, background)
     except (OSError, ValueError, SyntaxError) as error:
         raise BenchError(f"image {path}: cannot be read ({error}); replace or remove the file") from error

@@ -15,6 +15,16 @@ from operators.base import LinearOperator
 from operators.kernels import REFERENCE_SIDE, gaussian_kernel, motion_kernel, odd_window
 
 
+def mirrored_blur(x: Tensor, kernel: Tensor) -> Tensor:
+    """k * x, (B, C, H, W), for one odd kernel per image, (B, 1, k, k)."""
+    batch, channels, height, width = x.shape
+    kernel = kernel.repeat_interleave(channels, dim=0)
+    pad = kernel.shape[-1] // 2
+    # images and channels as groups of one convolution: every image meets its own kernel
+    padded = F.pad(x.reshape(1, batch * channels, height, width), (pad,) * 4, mode="reflect")
+    return F.conv2d(padded, kernel, groups=batch * channels).view_as(x)
+
+
 class Blur(LinearOperator):
     """Blur with one kernel per image, (B, 1, k, k)."""
 
@@ -35,12 +45,7 @@ class Blur(LinearOperator):
         return {"kernel": self.kernel(size, side, rng)[None]}
 
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        kernel = self.drawn["kernel"].repeat_interleave(channels, dim=0)
-        pad = kernel.shape[-1] // 2
-        # images and channels as groups of one convolution: every image meets its own kernel
-        padded = F.pad(x.reshape(1, batch * channels, height, width), (pad,) * 4, mode="reflect")
-        return F.conv2d(padded, kernel, groups=batch * channels).view_as(x)
+        return mirrored_blur(x, self.drawn["kernel"])
 
 
 class GaussianBlur(Blur):

@@ -104,7 +104,7 @@ def _card(
             f"{recipe.warmup} warm-up steps and cosine decay, min-SNR {recipe.min_snr_gamma:g}, "
             f"EMA {recipe.ema_decay:g}, seed {recipe.seed}",
             "",
-            "Mean squared error of the predicted noise, ± its standard error over images; of variants of one thing, one",
+            "Mean squared error of the predicted noise, ± its standard error over images. Of variants of one thing one",
             "training image counts, as in the validation split:",
             "",
             "| timesteps | training images | validation images |",

@@ -25,10 +25,12 @@ class GaussianPrior(Prior):
         self.mean, self.covariance = mean.double(), covariance.double()
         values, self._vectors = torch.linalg.eigh(self.covariance)
         self._values = values.clamp_min(0)
-        super().__init__(self._ideal, DDPMScheduler().alphas_cumprod, image_shape, "gaussian")
+        schedule = DDPMScheduler().alphas_cumprod
+        self._alphas = schedule.double()
+        super().__init__(self._ideal, schedule, image_shape, "gaussian")
 
     def _ideal(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        a = self.alphas_cumprod[timesteps.cpu().long()][:, None]
+        a = self._alphas[timesteps.cpu().long()][:, None]
         centred = x.flatten(1).double() - a.sqrt() * self.mean
         spectral = centred @ self._vectors * (1 - a).sqrt() / (a * self._values + 1 - a)
         return (spectral @ self._vectors.T).view_as(x)

@@ -11,39 +11,31 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
-from bench.errors import BenchError, nearest
-from priors.invariance import make_batch_invariant
-from priors.prior import PRECISIONS, Prior
+from bench.errors import BenchError
+from priors.execution import Execution
+from priors.prior import Prior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def load_prior(
-    weights: str | Path, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"
-) -> Prior:
+def load_prior(weights: str | Path, image_size: int | None = None, **execution: Any) -> Prior:
     """The prior in the diffusers folder `weights`.
 
     A `scheduler_config.json` beside the weights gives the schedule; without one it is DDPM's linear schedule.
-    `image_size`, if given, must be the network's.
+    `image_size`, if given, must be the network's. `execution`: see `priors.execution.Execution`.
 
     Raises:
         BenchError: no such folder, an unreadable file, or weights whose keys or shapes do not fit the config.
     """
-    if precision not in PRECISIONS:
-        raise BenchError(f"precision={precision}: no such precision{nearest(precision, PRECISIONS)}")
-    unet: Any = load_unet(weights).requires_grad_(False).eval()
-    if torch.device(device).type == "cpu":
-        make_batch_invariant(unet)
-    unet.to(device)
+    settings = Execution(**execution)
+    unet: Any = load_unet(weights)
+    fingerprint = _fingerprint(unet)
     channels = unet.config["in_channels"]  # learned-sigma networks return 2C channels, the first C are the noise
     side = unet.config["sample_size"] or image_size
     if side is None or side != (image_size or side):
         raise BenchError(f"prior.image_size={image_size}: the network in {weights} is for {side} x {side} images")
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        return unet(x, t).sample[:, :channels]
-
-    return Prior(network, _schedule(weights), (channels, side, side), _fingerprint(unet), precision)
+    network = settings.prepare(unet, channels)
+    return Prior(network, _schedule(weights), (channels, side, side), fingerprint, settings.precision)
 
 
 def load_unet(weights: str | Path) -> UNet2DModel:

@@ -6,16 +6,13 @@ formula gives the denoised image  x0(x, t) = (x - sqrt(1 - abar_t) eps(x, t)) / 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(B, C, H, W) and (B,) timesteps to the predicted noise, (B, C, H, W)."""
-
-PRECISIONS = ("fp32", "tf32", "bf16")
+"""(B, C, H, W) float32 and (B,) timesteps to the predicted noise, (B, C, H, W)."""
 
 
 class Prior:
@@ -26,7 +23,7 @@ class Prior:
         alphas_cumprod: abar, (T,).
         image_shape: (C, H, W) of the images it models.
         fingerprint: hash of the weights; part of what identifies a result.
-        precision: `fp32`, `tf32` (CUDA matrix units), or `bf16` (autocast of the network; states stay float32).
+        precision: what the network computes in; part of what identifies a result.
 
     Attributes:
         forward_images, backward_images: network evaluations and vector-Jacobian products so far, each counted
@@ -41,8 +38,8 @@ class Prior:
         fingerprint: str = "",
         precision: str = "fp32",
     ) -> None:
-        self._network = network
-        self.alphas_cumprod = alphas_cumprod.double().cpu()
+        self.network = network
+        self._abar: list[float] = alphas_cumprod.double().tolist()
         self.image_shape = image_shape
         self.fingerprint = fingerprint
         self.precision = precision
@@ -51,17 +48,16 @@ class Prior:
 
     @property
     def train_steps(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self._abar)
 
     def abar(self, t: int) -> float:
         """Cumulative alpha at index t; exactly 1 for t < 0, the clean image."""
-        return 1.0 if t < 0 else float(self.alphas_cumprod[t])
+        return 1.0 if t < 0 else self._abar[t]
 
     def eps(self, x: Tensor, t: int) -> Tensor:
         """Predicted noise in x_t = `x`, (B, C, H, W), at timestep `t`; float32 whatever the precision."""
         timesteps = torch.full((x.shape[0],), t, device=x.device)
-        with self._autocast(x.device):
-            out = self._network(x, timesteps).float()
+        out = self.network(x, timesteps).float()
         self.forward_images += x.shape[0]
         if out.requires_grad:
             out.register_hook(self._count_backward)
@@ -86,8 +82,3 @@ class Prior:
 
     def _count_backward(self, grad: Tensor) -> None:
         self.backward_images += grad.shape[0]
-
-    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "bf16":
-            return torch.autocast(device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()

@@ -25,7 +25,8 @@ def one_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_all_compose_and_instantiate(preset: str, solver: str, one_image: Path) -> None:
     for dataset, task in itertools.product(options("dataset"), TASKS):
-        root = [f"dataset.root={one_image}"] if dataset == "folder" else []
+        root = [] if dataset == "emoji" else [f"dataset.root={one_image}"]
+        root += ["dataset.images=1"] if dataset not in ("emoji", "folder") else []
         words = [f"dataset={dataset}", f"task={task}", f"solver={solver}", f"preset={preset}", *root]
         config = resolved(composed(words))
         run_options(config)

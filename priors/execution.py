@@ -1,0 +1,98 @@
+"""How a network is run: device, precision, and what trades time for memory. None of it is part of the model.
+
+- `precision`: `fp32`; `tf32` (CUDA's matrix units for float32); `bf16` (autocast: weights and states stay float32);
+  `bf16_weights` (weights and activations bfloat16, half the weights' memory). Latents and Adam's state are float32
+  in every case, since `Prior.eps` takes and gives float32.
+- `checkpointing`: keep only the inputs of the residual and attention blocks, and compute the rest again in the backward
+  pass (arXiv 1604.06174). diffusers' own switch leaves out the resampling and the attention blocks: at 256 x 256
+  the former hold the largest activations.
+- `weight_gradients`: as the official releases run, which do not freeze the network. Memory and time for nothing; here
+  to compare with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bench.errors import BenchError, nearest
+from priors.invariance import make_batch_invariant
+from priors.prior import Network
+
+PRECISIONS = ("fp32", "tf32", "bf16", "bf16_weights")
+
+
+class Execution:
+    """The settings of a run; see the module. Two runs that differ in `precision` alone may differ in their results."""
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        precision: str = "fp32",
+        checkpointing: bool = False,
+        weight_gradients: bool = False,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise BenchError(f"precision={precision}: no such precision{nearest(precision, PRECISIONS)}")
+        self.device, self.precision = torch.device(device), precision
+        self.checkpointing, self.weight_gradients = checkpointing, weight_gradients
+        self.channels_last, self.compile = channels_last, compile
+
+    def prepare(self, unet: UNet2DModel, channels: int) -> Network:
+        """`unet`, changed in place, as a noise predictor of `channels` channels (learned variances are cut off)."""
+        module: Any = unet.eval().requires_grad_(self.weight_gradients)
+        if self.checkpointing:
+            checkpoint_blocks(module)
+        self.place(module)
+        dtype = next(module.parameters()).dtype
+        # process-wide, because backward passes run outside of any context of ours
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
+        call = torch.compile(module) if self.compile else module
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            if self.channels_last:
+                x = x.contiguous(memory_format=torch.channels_last)
+            with self._autocast():
+                return call(x.to(dtype), t).sample[:, :channels]
+
+        return network
+
+    def place(self, module: nn.Module) -> None:
+        """Give the weights their type, layout and device."""
+        if self.device.type == "cpu":
+            make_batch_invariant(module)
+        if self.precision == "bf16_weights":
+            module.to(torch.bfloat16)
+        module.to(self.device)
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Let every residual and attention block of `network` recompute its inside in the backward pass."""
+    for module in network.modules():
+        if isinstance(module, (ResnetBlock2D, Attention)):
+            module.forward = partial(_checkpointed, module.forward)
+
+
+def _checkpointed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    # no dropout in a frozen network, so no generator's state to keep; without gradients nothing is saved twice
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
