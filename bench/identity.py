@@ -1,8 +1,8 @@
 """What determines a result, and its hash: the name of a cell's folder.
 
 In: dataset, task, solver settings, the prior's weights, seed, precision, kernels, and the code of the solver and the
-operator (as syntax trees, so that comments and docstrings do not count). Out: paths, device, batch size, number of images,
-logging. A solver that was edited is another solver; its old records stay, and are not taken for its new ones.
+operator (as syntax trees, so that comments and docstrings do not count). Out: paths, device, batch size, number of
+images, logging. A solver that was edited is another solver; its old records stay, and are not taken for its new ones.
 """
 
 from __future__ import annotations
