@@ -52,7 +52,7 @@ class Cell:
         config = self.config
         return {
             "dataset": without_paths(config["dataset"]),
-            "task": without_paths(config["task"]),
+            "task": without_paths(self.task),
             "solver": {**config["solver"], "name": self.solver_name},
             "prior": {"name": config["prior"]["name"], "weights": self.prior.fingerprint},
             "precision": self.prior.precision,

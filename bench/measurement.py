@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.identity import without_paths
 from bench.seeds import derive, numpy_generator
 from datasets.images import Sample
 from operators.base import Operator
@@ -50,7 +51,7 @@ class Measurement:
 
 def seed_parts(dataset: str, image: str, task: dict[str, Any], seed: int) -> tuple[object, ...]:
     """What a measurement's randomness depends on; the solver is not in it."""
-    return (dataset, image, task, seed)
+    return (dataset, image, without_paths(task), seed)
 
 
 def measure(

@@ -17,6 +17,7 @@ from bench.records import CellStore, all_cells
 from bench.results import CellResult, read_cells, summarise
 from bench.scoring import rescore
 from bench.selection import HEADLINE
+from bench.trajectories import trajectories
 
 FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
     "csv": tables.csv,
@@ -73,11 +74,12 @@ def report_jobs(jobs: Sequence[Job], ended_early: bool) -> int:
 
 
 def write_report(cells: Sequence[CellResult], summary: pd.DataFrame, folder: Path) -> None:
-    """table.csv, table.md, table.tex, table.html and grid.png in `folder`."""
+    """table.csv, table.md, table.tex, table.html, grid.png and trajectories.png in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, form in {"csv": "csv", "md": "markdown", "tex": "latex", "html": "html"}.items():
         (folder / f"table.{suffix}").write_text(FORMATS[form](summary))
-    pictures = " and grid.png" if grid(cells, folder / "grid.png") else ""
+    drawn = grid(cells, folder / "grid.png") and trajectories(cells, folder / "trajectories.png")
+    pictures = "; grid.png, trajectories.png" if drawn else ""
     print(f"{folder}: table.csv, .md, .tex, .html{pictures}", file=sys.stderr)
 
 
@@ -89,7 +91,10 @@ def _print(summary: pd.DataFrame) -> None:
         console.print(table)
     for note in tables.notes(summary):
         console.print(note, markup=False, soft_wrap=True)
-    console.print("Oracle rows (best iterate by the truth) are in the files, labelled.", style="dim")
+    console.print(
+        "Rows of early stopping (discrepancy, es_wmv) and the oracle (best by the truth) are in the files, labelled.",
+        style="dim",
+    )
 
 
 def _matches(store: CellStore, settings: dict[str, str]) -> bool:

@@ -117,7 +117,9 @@ def _rows(cell: CellResult, cells: Sequence[CellResult], with_fid: bool) -> list
         row["psnr_ci"] = half_width(list(values.values()))
         row["fid"] = cell_fid(cell.store, selection, list(values)) if with_fid else None
         row["measurement_psnr"] = _mean(r["measurement_psnr"] for r in finished)
-        row |= {column: _mean(r[key] for r in finished) for key, column in COST_COLUMNS.items()}
+        # a rule that stops early costs what it took to stop; records before such rules know the totals alone
+        for key, column in COST_COLUMNS.items():
+            row[column] = _mean(r["metrics"][selection].get(key, r[key]) for r in finished)
         row["peak_memory_gib"] = max((r["peak_memory_gib"] or 0 for r in finished), default=0) or None
         row |= _compare(values, _psnr(baseline, selection) if baseline and baseline is not cell else {})
         rows.append(row | end)

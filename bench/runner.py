@@ -27,7 +27,7 @@ from bench.metrics import psnr, score
 from bench.progress import CellProgress
 from bench.records import OK, CellStore, Record
 from bench.seeds import ImageGenerators
-from bench.selection import SELECTIONS
+from bench.selection import SELECTIONS, Seen
 from datasets.images import Sample
 from priors.invariance import exact_kernels
 
@@ -139,8 +139,10 @@ def _reconstruct(
             diverged_at.setdefault(i, k)
         values = psnr(estimate.nan_to_num(), measurement.truth)
         trajectory.append((meter.forward, meter.seconds / len(samples), values))
+        cost = {"forward": meter.forward, "backward": meter.backward, "seconds": meter.seconds / len(samples)}
+        seen = Seen(k, estimate, values, _misfit(estimate, measurement, cell.noise.sigma), cost)
         for selection in selections:
-            selection.observe(k, estimate, values)
+            selection.observe(seen)
         progress.iterate()
     if not trajectory:
         raise ValueError(f"{cell.solver_name} yielded no estimate")
@@ -161,7 +163,7 @@ def _reconstruct(
                 "sigma": cell.noise.sigma,
                 "noise_scale": "[-1, 1]",
                 "measurement_psnr": own[i],
-                "metrics": {s.name: {**scores[s.name][i], "iterate": s.iterate[i]} for s in selections},
+                "metrics": {s.name: {**scores[s.name][i], **s.picks[i]} for s in selections},
                 "forward": meter.forward,
                 "backward": meter.backward,
                 "seconds": meter.seconds / len(samples),
@@ -178,6 +180,14 @@ def _checked(estimate: Tensor, measurement: Measurement) -> Tensor:
         expected = tuple(measurement.truth.shape)
         raise ValueError(f"the solver yielded {tuple(estimate.shape)}, expected {expected}")
     return estimate.detach().float().cpu()
+
+
+@torch.no_grad()
+def _misfit(estimate: Tensor, measurement: Measurement, sigma: float) -> Tensor:
+    """Root-mean-square residual per image in units of sigma, for rules that stop by the data alone."""
+    residual = measurement.operator(estimate.to(measurement.y.device)) - measurement.y
+    rms = residual.flatten(1).square().mean(1).sqrt().cpu()
+    return rms / sigma if sigma else torch.full_like(rms, torch.inf)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 """What the bundled prior can and cannot do; writes results/reference/prior/.
 
-    python -m bench sweep limit=16 && python -m bench fetch dataset=emoji && uv run python benchmarks/prior_evidence.py
+    python -m bench sweep limit=16 && python -m bench fetch dataset=emoji && uv run python -m benchmarks.prior_evidence
 
 - samples.png, samples_3step.png: unconditional samples, DDIM 50 steps and the 3-step G that the solvers invert
 - neighbours.png: samples above their nearest training images; distances beside those of held-out images
@@ -24,7 +24,8 @@ from bench.config import ROOT
 from bench.metrics import psnr, to_unit
 from bench.records import all_cells
 from bench.seeds import ImageGenerators, derive, numpy_generator
-from datasets.emoji import EmojiDataset, base_emoji
+from datasets.emoji import BUNDLED, EmojiDataset, base_emoji
+from datasets.images import ImageFiles
 from priors.card import ddim_samples, save_pictures
 from priors.invariance import exact_kernels
 from priors.loading import load_prior, load_unet
@@ -51,7 +52,7 @@ class Identity:
         return x
 
 
-def stack(dataset: EmojiDataset, count: int | None = None) -> Tensor:
+def stack(dataset: ImageFiles, count: int | None = None) -> Tensor:
     return torch.stack([dataset[i].image for i in range(count or len(dataset))])
 
 
@@ -65,7 +66,7 @@ def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
 
 def reconstructions(results: Path, count: int) -> tuple[Tensor, Tensor]:
     """DMILO's motion-deblurred test images in [-1, 1], and their truths."""
-    truth = {sample.id: sample.image for sample in map(EmojiDataset("test", 32).__getitem__, range(64))}
+    truth = {sample.id: sample.image for sample in map(EmojiDataset("test", 32).__getitem__, range(50))}
     for store in all_cells(results):
         cell = store.description()
         if (cell["dataset"], cell["task"], cell["solver"]) == ("emoji", "motion_deblur", "dmilo"):
@@ -125,10 +126,12 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     weights = ROOT / "priors" / "emoji"
     prior, size = load_prior(weights), 32
-    training = stack(EmojiDataset("train", size, root=arguments.data))
+    not_trained = {line for line in (BUNDLED / "held-out.txt").read_text().splitlines() if line}
+    trained = [file for file in sorted(arguments.data.glob("*.webp")) if file.name not in not_trained]
+    training = stack(ImageFiles("trained", trained, size))
     held_out = torch.cat([stack(EmojiDataset(split, size)) for split in ("test", "validation")])
 
-    bases = {base_emoji(file.name) for file in EmojiDataset("train", size, root=arguments.data).files}
+    bases = {base_emoji(file.name) for file in trained}
     held_out_bases = {
         base_emoji(file.name) for split in ("test", "validation") for file in EmojiDataset(split, size).files
     }
@@ -157,7 +160,7 @@ def main() -> None:
     lines = [
         "# What the bundled prior can do",
         "",
-        "Made by `uv run python benchmarks/prior_evidence.py`. Distances and noise levels are on the [-1, 1] scale.",
+        "Made by `uv run python -m benchmarks.prior_evidence`. Distances and noise levels are on the [-1, 1] scale.",
         "",
         "Unconditional samples, DDIM with 50 steps (left) and the 3-step G that the solvers invert (right):",
         "",
@@ -172,10 +175,10 @@ def main() -> None:
         "| root-mean-square distance to the nearest training image or its mirror image | smallest | median |",
         "|---|---|---|",
         f"| 32 samples | {every.min():.3f} | {every.median():.3f} |",
-        f"| 100 held-out images | {held.min():.3f} | {held.median():.3f} |",
+        f"| {len(held_out)} held-out images | {held.min():.3f} | {held.median():.3f} |",
         "",
-        f"Training images have {len(training)} files of {len(bases)} base emoji, held-out images {len(held_out)}; base",
-        f"emoji in both: {len(bases & held_out_bases)}. By eye, these 16 held-out images (top) are the ones that lie",
+        f"Training images: {len(training)} of {len(bases)} base emoji. Held-out images: {len(held_out)}. Base",
+        f"emoji in both: {len(bases & held_out_bases)}. These 16 held-out images (top) are the ones that lie",
         "closest to a training image (bottom):",
         "",
         "![closest](duplicates.png)",

@@ -1,6 +1,6 @@
 """DMILO's speed beside a loop written as the official release runs; writes results/reference/speed/.
 
-    uv run python benchmarks/speed.py
+    uv run python -m benchmarks.speed
 
 The official loop: one image at a time, gradients of the weights computed and accumulated with every step. Both get
 the same measurements and draws and must give the same images. They take turns within one run, so that whatever else
@@ -126,7 +126,7 @@ def main() -> None:
     lines = [
         "# DMILO's speed beside the official loop's",
         "",
-        f"`uv run python benchmarks/speed.py`: {arguments.images} images of the bundled dataset, motion deblurring, "
+        f"`uv run python -m benchmarks.speed`: {arguments.images} images of the bundled dataset, motion deblurring, "
         f"{calls} network calls each, {torch.get_num_threads()} CPU threads, {arguments.rounds} rounds, taking turns.",
         "",
         "| loop | images per hour |",

@@ -79,4 +79,6 @@ def stores(results_dir: Path) -> dict[str, CellStore]:
 def comparable(record: Record) -> Record:
     """A record without what may differ between two runs of the same cell: time, and how it was batched."""
     dropped = {"seconds", "time", "batch_size", "trajectory"}
-    return json.loads(json.dumps({k: v for k, v in record.items() if k not in dropped}))
+    kept = {k: v for k, v in record.items() if k not in dropped}
+    metrics = {name: {k: v for k, v in m.items() if k != "seconds"} for name, m in record.get("metrics", {}).items()}
+    return json.loads(json.dumps(kept | {"metrics": metrics}))

@@ -17,11 +17,19 @@ from datasets.images import read_image
 
 def test_splits_share_no_base_emoji() -> None:
     test, validation = (EmojiDataset(split, 32) for split in ("test", "validation"))
-    assert (len(test), len(validation)) == (64, 36)
+    assert (len(test), len(validation)) == (58, 33)  # 64 and 36, but for those that the prior has seen in another guise
     bases = [{base_emoji(f.name) for f in dataset.files} for dataset in (test, validation)]
+    assert [len(b) for b in bases] == [58, 33]
     assert not bases[0] & bases[1]
-    assert bases[0] | bases[1] == held_out()
-    assert len(held_out()) == 100
+    assert bases[0] | bases[1] <= held_out()
+
+
+def test_variants_of_one_emoji_are_one_group() -> None:
+    groups = [["1f3c3-1f3fb-200d-2640-fe0f", "1f3c3"], ["39-fe0f-20e3", "0039-fe0f-20e3"]]
+    groups += [["1f468-200d-1f3ed", "1f9d1-1f3fd-200d-1f3ed", "1f469-200d-1f3ed"]]
+    names = [{base_emoji(f"{name}.webp") for name in group} for group in groups]
+    assert [len(group) for group in names] == [1, 1, 1]
+    assert len(set.union(*names)) == 3
 
 
 def test_training_split_leaves_every_variant_of_a_held_out_emoji_out(tmp_path: Path) -> None:

@@ -51,14 +51,15 @@ def test_every_solver_on_every_task(bench: Command, smoke: list[str]) -> None:
         for image, record in records.items():
             assert record["status"] == "ok"
             assert record["forward"] > 0
-            assert set(record["metrics"]) == {"last", "oracle"}
+            assert set(record["metrics"]) == {"last", "discrepancy", "es_wmv", "oracle"}
             assert record["metrics"]["oracle"]["psnr"] >= record["metrics"]["last"]["psnr"]
             assert record["noise_scale"] == "[-1, 1]"
             y_hashes.setdefault(f"{name.split('-')[1]} {image}", set()).add(record["y_hash"])
     assert all(len(hashes) == 1 for hashes in y_hashes.values()), "solvers saw different measurements"
     assert len(set.union(*y_hashes.values())) == len(y_hashes), "images or tasks share a measurement"
     report = results_of(smoke) / "report"
-    assert {p.name for p in report.iterdir()} == {"table.csv", "table.md", "table.tex", "table.html", "grid.png"}
+    tables = {"table.csv", "table.md", "table.tex", "table.html"}
+    assert {p.name for p in report.iterdir()} == {*tables, "grid.png", "trajectories.png"}
     assert "motion_deblur" in bench.out
     assert bench.err.count("lpips is n/a") == 1
     assert "alexnet-owt-7be5be79.pth" in bench.err.replace("\n", "").replace(" ", "")
@@ -202,10 +203,12 @@ def test_report_formats(bench: Command, smoke: list[str]) -> None:
     columns = header.split(",")
     required = "dataset,task,solver,selection,images,status,psnr,psnr_ci,ssim,lpips,fid,forward_per_image"
     assert set(f"{required},backward_per_image,seconds_per_image,peak_memory_gib".split(",")) <= set(columns)
-    assert len(rows) == 4
+    assert len(rows) == 8
     cells = [dict(zip(columns, row.split(","), strict=True)) for row in rows]
     assert {(c["solver"], c["selection"]) for c in cells} == {
-        (solver, selection) for solver in ("dmilo", "dmplug") for selection in ("last", "oracle")
+        (solver, selection)
+        for solver in ("dmilo", "dmplug")
+        for selection in ("last", "discrepancy", "es_wmv", "oracle")
     }
     records = stores(results_of(smoke))["emoji-inpainting-dmilo"].records().values()
     psnr = np.mean([r["metrics"]["last"]["psnr"] for r in records])
