@@ -38,13 +38,14 @@ from solvers.base import Solver
 DEFAULTS = {"prior": "imagenet256", "solver": "dmilo,dmilo_pgd,dmplug", "steps": "1,2,3,4", "batch_size": "1"}
 FORMATS = ("terminal", "csv")
 COLUMNS = ["solver", "steps", "batch_size", "precision", "checkpointing", "weights_gib", "peak_gib", "source"]
-CARDS_GB = (8, 16, 24, 80)
+CARDS_GIB = (8, 16, 24, 80)
 PAPER = {
     "dmplug": (10.53, 15.72, 20.83),
     "dmilo": (10.53, 10.53, 10.53, 10.54),
     "dmilo_pgd": (10.53, 10.54, 10.54, 10.54),
 }
-"""GB on an RTX 4090 by sampling steps, arXiv 2505.20789; DMPlug runs out of memory at 4. The CUDA context included."""
+"""On an RTX 4090 by sampling steps, arXiv 2505.20789, in GiB as CUDA's tools count them, the CUDA context included;
+DMPlug runs out of memory at 4."""
 
 
 def memory_command(words: Sequence[str]) -> int:
@@ -171,18 +172,19 @@ def write(table: pd.DataFrame, folder: Path) -> None:
     settings = ["prior", "batch_size", "precision", "checkpointing", "weight_gradients"]
     varying = [column for column in settings if len(set(table[column])) > 1]
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for keys, group in table.groupby(["solver", "source", *varying]):
-        label = ", ".join(str(key) for key in (keys if isinstance(keys, tuple) else (keys,)))
-        axis.plot(group["steps"], group["peak_gib"] * GIB / 1e9, marker="o", label=label)
+    for _, group in table.groupby(["solver", "source", *varying]):
+        first = group.iloc[0]
+        label = ", ".join([first["solver"], first["source"], *(f"{key}={first[key]}" for key in varying)])
+        axis.plot(group["steps"], group["peak_gib"], marker="o", label=label)
     for name in set(table["solver"]) & set(PAPER):
         values = PAPER[name]
         axis.scatter(range(1, len(values) + 1), values, marker="x", label=f"{name}, paper (553M network, RTX 4090)")
     top = axis.get_ylim()[1]
-    for card in CARDS_GB:
+    for card in CARDS_GIB:
         if card <= 1.3 * top:
             axis.axhline(card, color="grey", linewidth=0.8, linestyle=":")
-            axis.annotate(f"{card} GB card", (axis.get_xlim()[0], card), fontsize=7, va="bottom")
-    axis.set(xlabel="sampler steps", ylabel="peak memory, GB", ylim=(0, None))
+            axis.annotate(f"{card} GiB card", (axis.get_xlim()[0], card), fontsize=7, va="bottom")
+    axis.set(xlabel="sampler steps", ylabel="peak memory, GiB", ylim=(0, None))
     axis.set_xticks(sorted(set(table["steps"])))
     axis.legend(fontsize=7)
     figure.savefig(folder / "memory.png", dpi=120)
@@ -196,4 +198,7 @@ def _print(table: pd.DataFrame) -> None:
         printed.add_column(column.removesuffix("_gib"), justify="left" if column == "solver" else "right")
     for row in table[shown].astype(str).replace("nan", "").itertuples(index=False):
         printed.add_row(*row)
-    Console().print(printed)
+    console = Console()
+    if not console.is_terminal:  # a log file has no width; do not fold the columns
+        console.width = 160
+    console.print(printed)
