@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from bench.errors import BenchError, nearest
 
@@ -38,15 +37,9 @@ def memory(words: list[str]) -> int:
 
 
 def fetch(words: list[str]) -> int:
-    from bench.config import composed
-    from datasets import emoji
+    from bench.fetch import fetch_command
 
-    cfg = composed(words)
-    if cfg.dataset.name != "emoji":
-        raise BenchError(f"fetch dataset={cfg.dataset.name}: nothing to fetch (known: emoji)")
-    root = Path(cfg.dataset.root)
-    print(f"{emoji.fetch(root)} images in {root}")
-    return 0
+    return fetch_command(words)
 
 
 def list_(words: list[str]) -> int:
@@ -114,19 +107,23 @@ def _check_all(words: list[str], multirun: bool) -> None:
     if not multirun and len(jobs) > 1:
         raise BenchError("run: several values were given; `run` does one cell, use `sweep`")
     if multirun:
-        jobs = _with_defaults(jobs, overrides)
+        jobs = _with_defaults(jobs, overrides, config_dir)
     for job in jobs:
         config = resolved(composed(job, config_dir=config_dir))
         check_writable(run_options(config).results_dir)
         check(config)
 
 
-def _with_defaults(jobs: list[list[str]], overrides: list[str]) -> list[list[str]]:
-    """What `sweep` adds where neither task nor solver was named (hydra.sweeper.params in conf/config.yaml)."""
+def _with_defaults(jobs: list[list[str]], overrides: list[str], config_dir: str | None) -> list[list[str]]:
+    """What `sweep` adds where neither task nor solver was named (hydra.sweeper.params of the configuration)."""
     from bench.config import default_sweep, expanded, parsed
 
-    named = {override.get_key_element() for override in parsed(overrides)}
-    for key, values in default_sweep().items():
+    named = {override.get_key_element(): override for override in parsed(overrides)}
+    experiment = named.get("experiment")
+    if experiment and experiment.is_sweep_override():
+        raise BenchError("experiment: several were given; one sweep runs one experiment")
+    name = str(experiment.value()) if experiment else None
+    for key, values in default_sweep(name, config_dir).items():
         if key not in named:
             jobs = [[*job, *extra] for job in jobs for extra in expanded([f"{key}={values}"])]
     return jobs

@@ -39,8 +39,10 @@ OmegaConf.register_new_resolver(
 )
 
 
-def composed(overrides: list[str], config_name: str = "config", config_dir: str | None = None) -> DictConfig:
-    """The configuration for these overrides, as the command would compose it.
+def composed(
+    overrides: list[str], config_name: str = "config", config_dir: str | None = None, hydra: bool = False
+) -> DictConfig:
+    """The configuration for these overrides, as the command would compose it; with Hydra's own node if `hydra`.
 
     Raises:
         BenchError: an unknown group option (the nearest names are offered), an unknown key, or a malformed override.
@@ -49,7 +51,7 @@ def composed(overrides: list[str], config_name: str = "config", config_dir: str 
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return compose(config_name, [*search, *overrides])
+            return compose(config_name, [*search, *overrides], return_hydra_config=hydra)
     except MissingConfigException as error:
         raise _unknown_option(error) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -92,6 +94,7 @@ def _unknown_option(error: MissingConfigException) -> BenchError:
     return BenchError(f"{group}={name}: no such {group}{nearest(name, error.options)}")
 
 
-def default_sweep() -> dict[str, str]:
-    """What a sweep covers where nothing is said: conf/config.yaml's hydra.sweeper.params."""
-    return dict(OmegaConf.load(CONF / "config.yaml").hydra.sweeper.params)
+def default_sweep(experiment: str | None = None, config_dir: str | None = None) -> dict[str, str]:
+    """What a sweep covers where nothing is said: hydra.sweeper.params of conf/config.yaml and of the experiment."""
+    words = [f"experiment={experiment}"] if experiment else []
+    return dict(composed(words, config_dir=config_dir, hydra=True).hydra.sweeper.params)

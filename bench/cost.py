@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from priors.prior import Prior
+from solvers.base import Iterate
 
 GIB = 2**30
 
@@ -30,7 +30,7 @@ class Meter:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-    def timed(self, iterates: Iterator[Tensor]) -> Iterator[Tensor]:
+    def timed(self, iterates: Iterator[Iterate]) -> Iterator[Iterate]:
         while True:
             self._synchronise()
             start = time.perf_counter()

@@ -15,7 +15,6 @@ from torch import Tensor
 from bench.metrics import to_unit
 from bench.results import CellResult
 from bench.scoring import measured_again, reconstructions
-from bench.selection import HEADLINE
 
 CELL_INCHES = 1.35
 
@@ -66,7 +65,7 @@ def _rows(group: list[CellResult], count: int) -> list[tuple[str, Pictures]]:
     if not shared:
         return []
     measurement = measured_again(group[0].store, shared)
-    answers = {cell.label: reconstructions(cell.store, shared, HEADLINE) for cell in group}
+    answers = {cell.label: reconstructions(cell.store, shared, cell.headline) for cell in group}
     rows = []
     for i, image in enumerate(shared):
         own = group[0].records[image]["measurement_psnr"]
@@ -75,7 +74,7 @@ def _rows(group: list[CellResult], count: int) -> list[tuple[str, Pictures]]:
             "measurement": (_picture(measurement.previews[i]), f"{own:.2f} dB"),
         }
         for cell in group:
-            value = cell.records[image]["metrics"][HEADLINE]["psnr"]
+            value = cell.records[image]["metrics"][cell.headline]["psnr"]
             pictures[cell.label] = (_picture(answers[cell.label][i]), f"{value:.2f} dB")
         rows.append((group[0].task.replace("_", " "), pictures))
     return rows

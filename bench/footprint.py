@@ -116,6 +116,10 @@ class Footprint(TorchDispatchMode):
 class FakeExecution(Execution):
     """Runs a network as `Execution` would on a GPU, with weights that have a shape and no content."""
 
+    @property
+    def grouped(self) -> bool:
+        return False
+
     def place(self, module: nn.Module) -> None:
         dtype = torch.bfloat16 if self.precision == "bf16_weights" else torch.float32
         for part in module.modules():
@@ -137,6 +141,9 @@ class CountedOperator(Operator):
     def __init__(self, operator: Operator, footprint: Footprint) -> None:
         self._operator, self._footprint = operator, footprint
         self.image_shape, self.drawn = operator.image_shape, operator.drawn
+
+    def unknowns(self, rng: ImageGenerators) -> tuple[Tensor, ...]:
+        return self._operator.unknowns(rng)
 
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
         with self._footprint.making(OPERATOR):

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-WHERE_NOT_WHAT = {"root", "weights", "checkpoint"}
-"""Keys that say where something lies: another folder is no other result."""
+WHERE_NOT_WHAT = {"root", "weights", "checkpoint", "card"}
+"""Keys that say where something lies or comes from: another folder is no other result."""
 
 
 def content_hash(value: Any) -> str:

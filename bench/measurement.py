@@ -36,7 +36,8 @@ class Measurement:
 
     Attributes:
         y: (B, ...) float32 on the run's device.
-        operator: A, drawn for these images, float32 on the run's device.
+        operator: A, drawn for these images, float32 on the run's device, as a solver may have it.
+        true_operator: A with all that was drawn (a blind one's kernel, too): for scoring only.
         truth: (B, C, H, W) float32 on the CPU; no solver ever holds it.
         hashes: one per image, of its y.
         previews: (B, C, H, W), the measurements as images.
@@ -44,14 +45,19 @@ class Measurement:
 
     y: Tensor
     operator: Operator
+    true_operator: Operator
     truth: Tensor
     hashes: list[str]
     previews: Tensor
 
 
 def seed_parts(dataset: str, image: str, task: dict[str, Any], seed: int) -> tuple[object, ...]:
-    """What a measurement's randomness depends on; the solver is not in it."""
-    return (dataset, image, without_paths(task), seed)
+    """What a measurement's randomness depends on; the solver is not in it.
+
+    With the task's `same_draw_for_all` the image is not in it either: one mask, kernel, noise and latent for all, as in
+    the DMILO and DMPlug releases.
+    """
+    return (dataset, "" if task.get("same_draw_for_all") else image, without_paths(task), seed)
 
 
 def measure(
@@ -76,9 +82,11 @@ def measure(
     y = torch.from_numpy(np.stack(measured))
     drawn = operator.draw(shape, [numpy_generator("operator", *parts) for parts in seeds])
     on_cpu = drawn.to("cpu", torch.float32)
+    on_device = drawn.to(device, torch.float32)
     return Measurement(
         y=y.to(device),
-        operator=drawn.to(device, torch.float32),
+        operator=on_device.hidden(),
+        true_operator=on_device,
         truth=torch.stack([sample.image for sample in samples]),
         hashes=[hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in measured],
         previews=on_cpu.preview(y),

@@ -36,12 +36,16 @@ DOWNLOAD_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Metric:
-    """A column: its name in records, how it is headed and rounded, and which way is better."""
+    """A column: its name in records, how it is headed and rounded, and which way is better.
+
+    An `optional` one is shown only where there are values: the kernel's error, of blind deblurring.
+    """
 
     name: str
     title: str
     higher_is_better: bool
     digits: int
+    optional: bool = False
 
 
 METRICS = (
@@ -49,6 +53,7 @@ METRICS = (
     Metric("ssim", "SSIM", True, 3),
     Metric("lpips", "LPIPS", False, 3),
     Metric("fid", "FID", False, 1),
+    Metric("kernel_error", "kernel error", False, 3, optional=True),
 )
 PER_IMAGE = METRICS[:3]
 

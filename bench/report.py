@@ -16,7 +16,6 @@ from bench.jobs import Job
 from bench.records import CellStore, all_cells
 from bench.results import CellResult, read_cells, summarise
 from bench.scoring import rescore
-from bench.selection import HEADLINE
 from bench.trajectories import trajectories
 
 FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
@@ -87,7 +86,7 @@ def _print(summary: pd.DataFrame) -> None:
     console = Console()
     if not console.is_terminal:  # a log file has no width; do not fold the columns
         console.width = 120
-    for table in tables.terminal(summary.loc[summary["selection"] == HEADLINE, :]):
+    for table in tables.terminal(summary):
         console.print(table)
     for note in tables.notes(summary):
         console.print(note, markup=False, soft_wrap=True)

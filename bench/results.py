@@ -14,12 +14,15 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.identity import content_hash
-from bench.metrics import PER_IMAGE
+from bench.metrics import METRICS, PER_IMAGE
 from bench.records import OK, CellStore, Record
 from bench.scoring import cell_fid
+from bench.selection import Last, Oracle
 
 BASELINE = "dmplug"
 CONFIDENCE = 0.95
+EXPERIMENT = ("dataset", "task", "seed")
+"""The parts of a cell's identity that determine its measurements."""
 COST_COLUMNS = {
     "forward": "forward_per_image",
     "backward": "backward_per_image",
@@ -32,7 +35,8 @@ class CellResult:
     """A cell read back from disk, restricted to some of its images.
 
     Attributes:
-        label: the solver's name, with what tells this cell from its namesakes, e.g. `dmilo (lr_z=0.01)`.
+        task: the task's name, with what tells it from its namesakes, e.g. `blind_deblur (operator.kernel=motion)`.
+        label: the same of the solver, e.g. `dmilo (lr_z=0.01)`.
         experiment: hash of dataset, task and seed; cells of one experiment saw the same measurements.
     """
 
@@ -59,6 +63,11 @@ class CellResult:
         return ", ".join(f"{count} {status}" for status, count in bad.items()) or OK
 
     @property
+    def headline(self) -> str:
+        """The selection whose rows are the cell's result: the last iterate, or in faithful mode the oracle's."""
+        return Oracle.name if self.store.description()["config"].get("faithful") else Last.name
+
+    @property
     def reason(self) -> str:
         return self.skipped or next((r["reason"] for r in self.records.values() if r["status"] != OK), "")
 
@@ -70,9 +79,9 @@ def read_cells(stores: Iterable[CellStore], images: Sequence[str] | None = None)
         BenchError: two cells of one experiment hold different measurements of an image.
     """
     found = _newest_code([(store, store.description()) for store in stores])
-    labels = _labels([description for _, description in found])
+    tasks, solvers = _labels([description for _, description in found])
     cells = []
-    for (store, description), label in zip(found, labels, strict=True):
+    for (store, description), task, solver in zip(found, tasks, solvers, strict=True):
         records = store.records()
         if images is not None:
             records = {image: records[image] for image in images if image in records}
@@ -81,9 +90,9 @@ def read_cells(stores: Iterable[CellStore], images: Sequence[str] | None = None)
             CellResult(
                 store=store,
                 dataset=description["dataset"],
-                task=description["task"],
-                label=label,
-                experiment=content_hash([identity["dataset"], identity["task"], identity["seed"]]),
+                task=task,
+                label=solver,
+                experiment=content_hash([identity[key] for key in EXPERIMENT]),
                 records=records,
                 skipped=description["skipped"],
             )
@@ -107,13 +116,15 @@ def _rows(cell: CellResult, cells: Sequence[CellResult], with_fid: bool) -> list
     base = {"dataset": cell.dataset, "task": cell.task, "solver": cell.label}
     end = {"status": cell.status, "reason": cell.reason, "experiment": cell.experiment, "cell": cell.store.folder.name}
     finished = cell.finished
-    selections = list(finished[0]["metrics"]) if finished else ["last"]
+    selections = list(finished[0]["metrics"]) if finished else [cell.headline]
     baseline = next((c for c in cells if c.experiment == cell.experiment and _is_baseline(c)), None)
     rows = []
     for selection in selections:
         row: dict[str, Any] = {**base, "selection": selection, "images": len(finished)}
+        row["headline"] = selection == cell.headline
         values = _psnr(cell, selection)
         row |= {m.name: _mean(r["metrics"][selection][m.name] for r in finished) for m in PER_IMAGE}
+        row |= {m.name: _mean(r["metrics"][selection].get(m.name) for r in finished) for m in METRICS if m.optional}
         row["psnr_ci"] = half_width(list(values.values()))
         row["fid"] = cell_fid(cell.store, selection, list(values)) if with_fid else None
         row["measurement_psnr"] = _mean(r["measurement_psnr"] for r in finished)
@@ -176,16 +187,29 @@ def _newest_code(found: list[tuple[CellStore, dict[str, Any]]]) -> list[tuple[Ce
     return list(newest.values())
 
 
-def _labels(descriptions: list[dict[str, Any]]) -> list[str]:
-    """The solver names; where several cells share dataset, task and solver, with the settings that differ."""
-    flat = [_flatten(description["identity"]) for description in descriptions]
-    names = [(d["dataset"], d["task"], d["solver"]) for d in descriptions]
+def _labels(descriptions: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The names of tasks and of solvers; where cells share a name but not the settings, with those that differ."""
+    identities = [d["identity"] for d in descriptions]
+    experiments = [{key: identity[key] for key in EXPERIMENT} for identity in identities]
+    tasks = _told_apart(
+        [d["task"] for d in descriptions], [(d["dataset"], d["task"]) for d in descriptions], experiments, "task"
+    )
+    rest = [{k: v for k, v in identity.items() if k not in (*EXPERIMENT, "code")} for identity in identities]
+    groups = [(content_hash(e), d["solver"]) for e, d in zip(experiments, descriptions, strict=True)]
+    return tasks, _told_apart([d["solver"] for d in descriptions], groups, rest, "solver")
+
+
+def _told_apart(
+    names: Sequence[str], groups: Sequence[tuple[str, str]], settings: Sequence[dict[str, Any]], prefix: str
+) -> list[str]:
+    """Each name, with the settings in which it differs from others of its group; `prefix` goes from their keys."""
+    flat = [_flatten(setting) for setting in settings]
     labels = []
-    for name, own in zip(names, flat, strict=True):
-        twins = [other for other_name, other in zip(names, flat, strict=True) if other_name == name]
-        differing = [k for k in own if k != "code" and len({json.dumps(t.get(k), default=str) for t in twins}) > 1]
-        settings = ", ".join(f"{key.removeprefix('solver.')}={own[key]}" for key in differing)
-        labels.append(f"{name[2]} ({settings})" if settings else name[2])
+    for name, group, own in zip(names, groups, flat, strict=True):
+        twins = [other for other_group, other in zip(groups, flat, strict=True) if other_group == group]
+        differing = [key for key in own if len({json.dumps(t.get(key), default=str) for t in twins}) > 1]
+        shown = ", ".join(f"{key.removeprefix(f'{prefix}.')}={own[key]}" for key in differing)
+        labels.append(f"{name} ({shown})" if shown else name)
     return labels
 
 

@@ -29,7 +29,6 @@ from bench.records import OK, CellStore, Record
 from bench.seeds import ImageGenerators
 from bench.selection import SELECTIONS, Seen
 from datasets.images import Sample
-from priors.invariance import exact_kernels
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +98,7 @@ def _run_batch(
         "git": provenance()["git"],
     }
     try:
-        with exact_kernels():
-            records, kept = _reconstruct(cell, options.device, samples, progress)
+        records, kept = _reconstruct(cell, options.device, samples, progress)
     except BenchError:
         raise
     except Exception as error:  # a solver may fail in any way; the sweep goes on
@@ -134,13 +132,16 @@ def _reconstruct(
     iterates = cell.solver.reconstruct(measurement.y, measurement.operator, cell.prior, rng)
     progress.start_batch(cell.solver.iterates)
     for k, raw in enumerate(meter.timed(iter(iterates)), start=1):
-        estimate = _checked(raw, measurement)
+        x, unknowns = raw if isinstance(raw, tuple) else (raw, ())
+        estimate = _checked(x, measurement)
         for i in (~estimate.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
             diverged_at.setdefault(i, k)
         values = psnr(estimate.nan_to_num(), measurement.truth)
         trajectory.append((meter.forward, meter.seconds / len(samples), values))
         cost = {"forward": meter.forward, "backward": meter.backward, "seconds": meter.seconds / len(samples)}
-        seen = Seen(k, estimate, values, _misfit(estimate, measurement, cell.noise.sigma), cost)
+        misfit = _misfit(estimate, unknowns, measurement, cell.noise.sigma)
+        errors = measurement.true_operator.unknown_errors(unknowns) if unknowns else {}
+        seen = Seen(k, estimate, values, misfit, cost, {name: error.tolist() for name, error in errors.items()})
         for selection in selections:
             selection.observe(seen)
         progress.iterate()
@@ -183,9 +184,9 @@ def _checked(estimate: Tensor, measurement: Measurement) -> Tensor:
 
 
 @torch.no_grad()
-def _misfit(estimate: Tensor, measurement: Measurement, sigma: float) -> Tensor:
+def _misfit(estimate: Tensor, unknowns: tuple[Tensor, ...], measurement: Measurement, sigma: float) -> Tensor:
     """Root-mean-square residual per image in units of sigma, for rules that stop by the data alone."""
-    residual = measurement.operator(estimate.to(measurement.y.device)) - measurement.y
+    residual = measurement.operator(estimate.to(measurement.y.device), *unknowns) - measurement.y
     rms = residual.flatten(1).square().mean(1).sqrt().cpu()
     return rms / sigma if sigma else torch.full_like(rms, torch.inf)
 

@@ -8,7 +8,7 @@ report. No user has the truth, so it is shown only beside the headline, and labe
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -25,6 +25,7 @@ class Seen:
         psnr: against the truth, per image; only `Oracle` looks at it.
         misfit: (B,) root-mean-square of A(x) - y in units of the noise's sigma; infinite where there is no noise.
         cost: per image, until here: `forward` and `backward` calls, `seconds`.
+        errors: of a blind operator's unknowns, per image, by the metric's name.
     """
 
     iterate: int
@@ -32,6 +33,7 @@ class Seen:
     psnr: list[float]
     misfit: Tensor
     cost: dict[str, float]
+    errors: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Selection:
@@ -56,6 +58,7 @@ class Selection:
         for i, pick in enumerate(self.picks):
             if takes[i]:
                 pick["iterate"] = seen.iterate
+                pick |= {name: values[i] for name, values in seen.errors.items()}
             if was_running[i]:
                 pick |= seen.cost
 
@@ -124,4 +127,3 @@ class Oracle(Selection):
 
 
 SELECTIONS = (Last, Discrepancy, WindowedVariance, Oracle)
-HEADLINE = Last.name

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from bench.metrics import METRICS
+from bench.published import SOURCE, as_text, beside_published
 from bench.results import BASELINE
-from bench.selection import HEADLINE
+from bench.selection import Last
 
 CAPTION = (
     "Mean over images, ± half of the 95 % interval. Noise levels are on the [-1, 1] scale. "
     f"'vs {BASELINE}' is the mean per-image PSNR difference on the same measurements, with its 95 % interval. "
     "Calls are network evaluations forward / backward per image; seconds are inside the solver only. "
     "'discrepancy' and 'es_wmv' rows stop by the data alone, at the cost shown; "
-    "'oracle' rows pick the iterate by the ground truth and are no headline."
+    "'oracle' rows pick the iterate by the ground truth and are no headline, but in faithful mode."
 )
 
 
@@ -35,7 +37,7 @@ class Markup:
 
 MARKDOWN = Markup(lambda s: s.replace("|", "\\|"), lambda s: f"**{s}**", lambda s: f"<u>{s}</u>")
 HTML = Markup(html.escape, lambda s: f"<b>{html.escape(s)}</b>", lambda s: f"<u>{html.escape(s)}</u>")
-TERMINAL = Markup(lambda s: s, lambda s: f"[bold green]{s}[/]", lambda s: f"[underline]{s}[/]")
+TERMINAL = Markup(escape, lambda s: f"[bold green]{escape(s)}[/]", lambda s: f"[underline]{escape(s)}[/]")
 LATEX = Markup(
     lambda s: s.replace("_", r"\_").replace("±", r"$\pm$").replace("%", r"\%"),
     lambda s: rf"\textbf{{{s}}}".replace("±", r"$\pm$"),
@@ -54,14 +56,15 @@ def csv(summary: pd.DataFrame) -> str:
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    parts = [f"### {title}\n\n{table.to_markdown(index=False)}\n" for title, table in _tables(summary, MARKDOWN)]
+    shown = _tables(summary, MARKDOWN) + _published(summary, MARKDOWN)
+    parts = [f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n" for title, table in shown]
     return "\n".join([*parts, *[f"- {note}" for note in notes(summary)], "", CAPTION, ""])
 
 
 def as_html(summary: pd.DataFrame) -> str:
     parts = [
         f"<h3>{html.escape(title)}</h3>\n{table.to_html(index=False, escape=False, border=0)}"
-        for title, table in _tables(summary, HTML)
+        for title, table in _tables(summary, HTML) + _published(summary, HTML)
     ]
     lines = [*notes(summary), CAPTION]
     return "\n".join([*parts, *[f"<p>{html.escape(line)}</p>" for line in lines], ""])
@@ -77,13 +80,16 @@ def latex(summary: pd.DataFrame) -> str:
         caption = LATEX.plain(". ".join([title, *notes(summary.loc[summary["experiment"] == experiment, :]), CAPTION]))
         layout = "l" + "r" * (len(table.columns) - 1)
         parts.append(table.to_latex(index=False, escape=False, column_format=layout, caption=caption))
+    for title, table in _published(summary, LATEX):
+        layout = "llll" + "r" * (len(table.columns) - 4)
+        parts.append(table.to_latex(index=False, escape=False, column_format=layout, caption=LATEX.plain(title)))
     return "\n".join(parts)
 
 
 def terminal(summary: pd.DataFrame) -> list[Table]:
-    """rich tables, to print."""
+    """rich tables of the headlines, to print."""
     tables = []
-    for title, frame in _tables(summary, TERMINAL):
+    for title, frame in _tables(summary.loc[summary["headline"], :], TERMINAL) + _published(summary, TERMINAL):
         table = Table(title=title, title_justify="left", title_style="bold", header_style="")
         for i, column in enumerate(frame.columns):
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
@@ -91,6 +97,15 @@ def terminal(summary: pd.DataFrame) -> list[Table]:
             table.add_row(*[Text.from_markup(cell) for cell in row])
         tables.append(table)
     return tables
+
+
+def _published(summary: pd.DataFrame, markup: Markup) -> list[tuple[str, pd.DataFrame]]:
+    """The paper's numbers beside ours, where it has any."""
+    table = beside_published(summary)
+    if not len(table):
+        return []
+    shown = as_text(table).map(markup.plain)
+    return [(f"The paper's numbers ({SOURCE}, 100 images, best iterate by the truth) beside ours", shown)]
 
 
 def _tables(summary: pd.DataFrame, markup: Markup) -> list[tuple[str, pd.DataFrame]]:
@@ -113,7 +128,9 @@ Formatter = Callable[[Any, Markup], str]
 def _columns(group: pd.DataFrame) -> list[tuple[str, Formatter]]:
     columns: list[tuple[str, Formatter]] = [("solver", _solver)]
     for metric in METRICS:
-        values = group.loc[group["selection"] == HEADLINE, metric.name].dropna()
+        if metric.optional and not len(group[metric.name].dropna()):
+            continue
+        values = group.loc[group["headline"], metric.name].dropna()
         ranked = sorted({round(v, metric.digits) for v in values}, reverse=metric.higher_is_better)
         columns.append((f"{metric.title} {'↑' if metric.higher_is_better else '↓'}", _ranked(metric, ranked)))
     columns += [
@@ -130,7 +147,7 @@ def _columns(group: pd.DataFrame) -> list[tuple[str, Formatter]]:
 
 
 def _solver(row: Any, markup: Markup) -> str:
-    return markup.plain(row["solver"] if row["selection"] == HEADLINE else f"{row['solver']} [{row['selection']}]")
+    return markup.plain(row["solver"] if row["selection"] == Last.name else f"{row['solver']} [{row['selection']}]")
 
 
 def _ranked(metric: Any, ranked: list[float]) -> Formatter:
@@ -138,7 +155,7 @@ def _ranked(metric: Any, ranked: list[float]) -> Formatter:
         value = row[metric.name]
         width = row["psnr_ci"] if metric.name == "psnr" else None
         shown = _plus_minus(value, width, f".{metric.digits}f")
-        if pd.isna(value) or row["selection"] != HEADLINE:
+        if pd.isna(value) or not row["headline"]:
             return markup.plain(shown)
         place = ranked.index(round(value, metric.digits))
         return (markup.best, markup.second)[place](shown) if place < 2 else markup.plain(shown)

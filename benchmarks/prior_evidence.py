@@ -27,7 +27,6 @@ from bench.seeds import ImageGenerators, derive, numpy_generator
 from datasets.emoji import BUNDLED, EmojiDataset, base_emoji
 from datasets.images import ImageFiles
 from priors.card import ddim_samples, save_pictures
-from priors.invariance import exact_kernels
 from priors.loading import load_prior, load_unet
 from priors.prior import Prior
 from priors.sampler import DDIM, generate
@@ -139,7 +138,7 @@ def main() -> None:
     samples = ddim_samples(load_unet(weights), 32)
     save_pictures(samples, OUT / "samples.png", columns=8)
     z = ImageGenerators([derive("evidence", i) for i in range(32)]).normal(*prior.image_shape)
-    with torch.no_grad(), exact_kernels():
+    with torch.no_grad():
         three = to_unit(generate(DDIM(3).maps(prior), z))
     save_pictures(three, OUT / "samples_3step.png", columns=8)
     every, indices = nearest(samples * 2 - 1, training)
@@ -154,9 +153,8 @@ def main() -> None:
     rows_of_three = torch.cat([restored, truths, training[near]])
     save_pictures(to_unit(rows_of_three), OUT / "reconstructions.png", columns=len(restored))
 
-    with exact_kernels():
-        rows = denoising(prior, stack(EmojiDataset("test", size), 32))
-        limits = {n: inversion(prior, stack(EmojiDataset("test", size), arguments.images), n) for n in arguments.steps}
+    rows = denoising(prior, stack(EmojiDataset("test", size), 32))
+    limits = {n: inversion(prior, stack(EmojiDataset("test", size), arguments.images), n) for n in arguments.steps}
     lines = [
         "# What the bundled prior can do",
         "",

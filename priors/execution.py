@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.errors import BenchError, nearest
-from priors.invariance import make_batch_invariant
+from bench.invariance import NETWORK, in_groups
 from priors.prior import Network
 
 PRECISIONS = ("fp32", "tf32", "bf16", "bf16_weights")
@@ -60,18 +60,23 @@ class Execution:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
         call = torch.compile(module) if self.compile else module
 
-        def network(x: Tensor, t: Tensor) -> Tensor:
+        def evaluate(x: Tensor, t: Tensor) -> Tensor:
             if self.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
             with self._autocast():
                 return call(x.to(dtype), t).sample[:, :channels]
 
-        return network
+        if not self.grouped:
+            return evaluate
+        return partial(in_groups, evaluate, NETWORK)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the network is called with groups of fixed size; see `bench.invariance`."""
+        return self.device.type == "cpu"
 
     def place(self, module: nn.Module) -> None:
         """Give the weights their type, layout and device."""
-        if self.device.type == "cpu":
-            make_batch_invariant(module)
         if self.precision == "bf16_weights":
             module.to(torch.bfloat16)
         module.to(self.device)

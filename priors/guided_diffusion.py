@@ -20,6 +20,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
+from bench.cards import Fetchable, need
 from bench.errors import BenchError
 from priors.loading import load_prior
 from priors.prior import Prior
@@ -42,7 +43,7 @@ ENDS = {
 
 
 def load_checkpoint(
-    checkpoint: str | Path, network: dict[str, Any], image_size: int, card: dict[str, str], **execution: Any
+    checkpoint: str | Path, network: dict[str, Any], image_size: int, card: Fetchable, **execution: Any
 ) -> Prior:
     """The prior in a guided-diffusion checkpoint. Converted once, to a diffusers folder beside the file.
 
@@ -50,7 +51,7 @@ def load_checkpoint(
         checkpoint: a `.pt` file with a flat state dict.
         network: `UNet2DModel`'s configuration of the same network.
         image_size: side in pixels.
-        card: `source` and `size` of the file, to say where it comes from.
+        card: where the file comes from.
         execution: see `priors.execution.Execution`.
 
     Raises:
@@ -60,10 +61,7 @@ def load_checkpoint(
     file = Path(checkpoint).expanduser()
     folder = file.with_suffix(".diffusers")
     if not file.is_file() and not folder.is_dir():
-        raise BenchError(
-            f"prior.checkpoint={file}: no such file; get {file.name} ({card['size']}) from {card['source']} "
-            f"and put it there"
-        )
+        raise BenchError(f"prior.checkpoint={file}: no such file; it {need(card, file)}")
     if file.is_file() and not _is_conversion_of(folder, file):
         _convert_file(file, network, folder)
     return load_prior(folder, image_size, **execution)

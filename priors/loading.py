@@ -11,6 +11,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
+from bench.cards import Fetchable
 from bench.errors import BenchError
 from priors.execution import Execution
 from priors.prior import Prior
@@ -18,11 +19,14 @@ from priors.prior import Prior
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def load_prior(weights: str | Path, image_size: int | None = None, **execution: Any) -> Prior:
+def load_prior(
+    weights: str | Path, image_size: int | None = None, card: Fetchable | None = None, **execution: Any
+) -> Prior:
     """The prior in the diffusers folder `weights`.
 
     A `scheduler_config.json` beside the weights gives the schedule; without one it is DDPM's linear schedule.
-    `image_size`, if given, must be the network's. `execution`: see `priors.execution.Execution`.
+    `image_size`, if given, must be the network's; `card` says where it comes from.
+    `execution`: see `priors.execution.Execution`.
 
     Raises:
         BenchError: no such folder, an unreadable file, or weights whose keys or shapes do not fit the config.

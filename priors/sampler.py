@@ -8,7 +8,8 @@ The clip stays in the graph: where it saturates, the gradient flows through e al
 
 Step lists (the DMPlug and DMILO releases): with stride r = 1000 // N, `shifted=false` is DMPlug's
 (N-1)r, ..., r, 0, the last step landing on abar = 1. `shifted=true` is DMILO's, every timestep r higher and a first
-entry of exactly 1000 lowered to 999; its last step lands on index 0, abar = 0.9999.
+entry of exactly 1000 lowered to 999; its last step lands on index 0, abar = 0.9999, where the output still carries a
+hundredth of e: 0.99995 x0 + 0.01 e. With `ends_clean` it lands on abar = 1.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ Map = Callable[[Tensor], Tensor]
 
 
 class DDIM:
-    """`steps` deterministic DDIM steps; see the module for `shifted`."""
+    """`steps` deterministic DDIM steps; see the module for `shifted` and `ends_clean`."""
 
-    def __init__(self, steps: int, shifted: bool = False) -> None:
+    def __init__(self, steps: int, shifted: bool = False, ends_clean: bool = False) -> None:
         at_least("solver.sampler.steps", steps, 1)
-        self.steps, self.shifted = steps, shifted
+        self.steps, self.shifted, self.ends_clean = steps, shifted, ends_clean
 
     def timesteps(self, train_steps: int = 1000) -> list[tuple[int, int]]:
         """(t, s) of every map in the order of generation; s = -1 stands for the clean image."""
@@ -39,7 +40,8 @@ class DDIM:
         starts = [k * stride + (stride if self.shifted else 0) for k in reversed(range(self.steps))]
         if starts[0] == train_steps:
             starts[0] -= 1
-        return [(t, max(t - stride, -1)) for t in starts]
+        pairs = [(t, max(t - stride, -1)) for t in starts]
+        return [*pairs[:-1], (pairs[-1][0], -1)] if self.ends_clean else pairs
 
     def maps(self, prior: Prior) -> list[Map]:
         return [_ddim_map(prior, t, s) for t, s in self.timesteps(prior.train_steps)]

@@ -17,20 +17,28 @@ from bench.seeds import ImageGenerators
 from operators.base import Operator
 from priors.prior import Prior
 
+Iterate = Tensor | tuple[Tensor, tuple[Tensor, ...]]
+"""An estimate of x, or of (x, the operator's unknowns)."""
+
 
 class Solver:
     """Base of all solvers.
 
     Attributes:
         needs: the kind of operator it works with; other pairs are skipped with a reason, not crashed.
+        finds_unknowns: whether it can do with an operator of which a part is unknown.
         iterates: how many estimates `reconstruct` yields, if known (for the progress bar).
     """
 
     needs: ClassVar[type[Operator]] = Operator
+    finds_unknowns: ClassVar[bool] = False
     iterates: int | None = None
 
-    def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Tensor]:
+    def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Iterate]:
         """Yield estimates of x, (B, C, H, W) in [-1, 1], one per outer step; the last one is the answer.
+
+        Where the operator has unknowns (`operator.unknowns(rng)` starts them, `operator(x, *unknowns)` takes them),
+        yield (x, unknowns); `joint` does.
 
         Args:
             y: the measurements, (B, ...) as `operator` makes them.
@@ -42,9 +50,16 @@ class Solver:
 
     def unsuitable(self, operator: Operator) -> str | None:
         """Why this solver cannot handle `operator`, or None."""
+        if operator.blind and not self.finds_unknowns:
+            return f"needs a known operator, {type(operator).__name__} is blind"
         if isinstance(operator, self.needs):
             return None
         return f"needs a {self.needs.__name__}, {type(operator).__name__} is none"
+
+
+def joint(x: Tensor, unknowns: tuple[Tensor, ...]) -> Iterate:
+    """What to yield: x alone where nothing else is unknown, else both, with unknowns as they are now."""
+    return (x, tuple(unknown.detach().clone() for unknown in unknowns)) if unknowns else x
 
 
 def image_mean(x: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ y enters through the data step alone. Two data steps, as in the release: `square
 ||A(x) - y||^2 (inpainting, super-resolution), and `norm`, many on the un-squared ||A(x) - y|| (deblurring), whose
 gradient A'r / ||r|| has the same length however small the residual; an epsilon keeps it finite at r = 0, where the
 release gets NaN.
+
+Where the operator has unknowns (a blur kernel's logits), the data step moves them too, by Adam, and the projection
+takes A with the ones just found. The paper reports that such steps suit kernels badly; DMILO is the one to take there.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from bench.seeds import ImageGenerators
 from operators.base import Operator
 from priors.prior import Prior
 from priors.sampler import DDIM
-from solvers.base import Solver, image_sum
+from solvers.base import Iterate, Solver, image_sum, joint
 from solvers.inversion import InversionSettings, LayerInversion
 
 EPSILON = 1e-12
@@ -43,6 +46,8 @@ PROJECTIONS = ("measurement", "distance")
 
 class DMILOPGD(Solver):
     """`outer` rounds of `data_steps` gradient steps at `lr_x` on `data_loss`, then one projection."""
+
+    finds_unknowns = True
 
     def __init__(
         self,
@@ -68,25 +73,33 @@ class DMILOPGD(Solver):
         self.inversion = InversionSettings(**inversion)  # pyright: ignore[reportArgumentType]
         self.iterates = outer
 
-    def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Tensor]:
-        z0 = rng.normal(*operator.image_shape)
+    def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Iterate]:
+        z0, unknowns = rng.normal(*operator.image_shape), operator.unknowns(rng)
         layers = LayerInversion(self.sampler.maps(prior), z0, self.inversion)
+        adam = torch.optim.Adam(unknowns, lr=self.inversion.lr_unknowns) if unknowns else None
         x = torch.zeros_like(z0)
         for _ in range(self.outer):
-            x = self._data_step(x, y, operator)
+            x = self._data_step(x, y, operator, unknowns, adam)
             if self.projection == "measurement":
                 with torch.no_grad():
-                    target = operator(x)
-                layers.sweep(target, operator)
+                    target = operator(x, *unknowns)
+                layers.sweep(target, lambda image: operator(image, *unknowns))
             else:
                 layers.sweep(x, lambda image: image)
             x = layers.roll_out().clamp(-1, 1)
-            yield x
+            yield joint(x, unknowns)
 
-    def _data_step(self, x: Tensor, y: Tensor, operator: Operator) -> Tensor:
+    def _data_step(
+        self, x: Tensor, y: Tensor, operator: Operator, unknowns: tuple[Tensor, ...], adam: torch.optim.Adam | None
+    ) -> Tensor:
         loss = DATA_LOSSES[self.data_loss]
         for _ in range(self.data_steps):
             x = x.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(loss(operator(x) - y).sum(), x)
+            found = [unknown.detach().requires_grad_(True) for unknown in unknowns]
+            gradient, *others = torch.autograd.grad(loss(operator(x, *found) - y).sum(), (x, *found))
             x = (x.detach() - self.lr_x * gradient).clamp(-1, 1)
+            if adam:
+                for unknown, other in zip(unknowns, others, strict=True):
+                    unknown.grad = other
+                adam.step()
         return x

@@ -27,7 +27,8 @@ from solvers.base import image_mean
 class InversionSettings:
     """How each step is inverted: `inner` Adam steps at `lr_z` and `lr_nu`.
 
-    `sparse_deviation=False` removes nu; `sparsity` is lambda, `z_penalty` rho.
+    `sparse_deviation=False` removes nu; `sparsity` is lambda, `z_penalty` rho. `lr_unknowns` is for what an operator
+    leaves open (a blur kernel's logits).
     """
 
     inner: int
@@ -36,10 +37,11 @@ class InversionSettings:
     sparsity: float = 0.1
     z_penalty: float = 1e-4
     sparse_deviation: bool = True
+    lr_unknowns: float = 0.1
 
     def __post_init__(self) -> None:
         at_least("solver.inner", self.inner, 1)
-        for key in ("lr_z", "lr_nu", "sparsity", "z_penalty"):
+        for key in ("lr_z", "lr_nu", "sparsity", "z_penalty", "lr_unknowns"):
             at_least(f"solver.{key}", getattr(self, key), 0)
 
 
@@ -52,11 +54,14 @@ class LayerInversion:
         self._nu = [torch.zeros_like(z0) for _ in maps]
         self.roll_out()
 
-    def sweep(self, target: Tensor, operator: Callable[[Tensor], Tensor]) -> None:
-        """Fit every step, last to first, so that the output's `operator` image comes to `target`."""
+    def sweep(self, target: Tensor, operator: Callable[..., Tensor], unknowns: tuple[Tensor, ...] = ()) -> None:
+        """Fit every step, last to first, so that the output's `operator` image comes to `target`.
+
+        `unknowns`, `operator`'s further arguments, are fitted along with the last step, in place.
+        """
         for i in reversed(range(len(self._maps))):
-            self._fit(i, target, operator)
-            target, operator = self._z[i], _identity
+            self._fit(i, target, operator, unknowns)
+            target, operator, unknowns = self._z[i], _identity, ()
 
     @torch.no_grad()
     def roll_out(self) -> Tensor:
@@ -65,17 +70,20 @@ class LayerInversion:
             self._z[i + 1] = step(self._z[i]) + self._nu[i]
         return self._z[-1]
 
-    def _fit(self, i: int, target: Tensor, operator: Callable[[Tensor], Tensor]) -> None:
+    def _fit(self, i: int, target: Tensor, operator: Callable[..., Tensor], unknowns: tuple[Tensor, ...]) -> None:
         s, step = self._settings, self._maps[i]
         z = self._z[i].clone().requires_grad_(True)
         nu = self._nu[i].clone().requires_grad_(s.sparse_deviation)
+        found = [unknown.detach().requires_grad_(True) for unknown in unknowns]  # they share memory
         groups = [{"params": [z], "lr": s.lr_z}]
         if s.sparse_deviation:
             groups.append({"params": [nu], "lr": s.lr_nu})
+        if found:
+            groups.append({"params": found, "lr": s.lr_unknowns})
         adam = torch.optim.Adam(groups)
         for _ in range(s.inner):
             adam.zero_grad()
-            loss = image_mean((operator(step(z) + nu) - target).square())
+            loss = image_mean((operator(step(z) + nu, *found) - target).square())
             loss = loss + s.sparsity * image_mean(nu.abs()) + s.z_penalty * image_mean(z.square())
             loss.sum().backward()
             adam.step()

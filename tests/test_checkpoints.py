@@ -11,12 +11,13 @@ import torch
 from diffusers import UNet2DModel
 from guided_reference import GuidedUNet
 
+from bench.cards import Card
 from bench.cell import resolved
 from bench.config import composed
 from bench.errors import BenchError
 from priors.guided_diffusion import convert, load_checkpoint
 
-CARD = {"source": "a page", "size": "some bytes"}
+CARD = Card(source="a page", licence="none", size="some bytes")
 LARGE, SMALL = {"blocks": 2, "attention": {8, 16, 32}}, {"blocks": 1, "attention": {16}}
 FULL = {"celebahq": (128, SMALL), "ffhq": (128, SMALL), "lsun_bedroom": (256, LARGE), "imagenet256": (256, LARGE)}
 COUNTS = {128: 93_563_910, 256: 552_814_086}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.cards import Card
 from bench.errors import BenchError
 from datasets.collection import CollectionDataset
 from datasets.images import read_image
@@ -21,7 +22,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def collection(root: Path, **settings: int) -> CollectionDataset:
-    return CollectionDataset("some", root, 16, "a page", **settings)
+    return CollectionDataset("some", root, 16, Card(source="a page", licence="none"), **settings)
 
 
 @pytest.mark.parametrize(
@@ -71,5 +72,5 @@ def test_too_few_and_none(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
     with pytest.raises(BenchError, match=r"holds 1 images, dataset.images=100 are asked for"):
         collection(tmp_path)
-    with pytest.raises(BenchError, match="no such folder; get some from a page"):
+    with pytest.raises(BenchError, match="no such folder; some must be fetched by hand: a page"):
         collection(tmp_path / "absent")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.cards import Card
 from bench.errors import BenchError
 from operators.bkse import BKSEBlur, KernelWizard, load_wizard
 from operators.blur import GaussianBlur
@@ -62,8 +63,8 @@ def test_blurs_each_image_with_its_own_code(checkpoint: Path) -> None:
 
 
 def test_bad_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"get GOPRO_wVAE\.pth from"):
-        load_wizard(tmp_path / "GOPRO_wVAE.pth")
+    with pytest.raises(BenchError, match=r"by hand: a page .*GOPRO_wVAE\.pth"):
+        load_wizard(tmp_path / "GOPRO_wVAE.pth", Card(source="a page", licence="none"))
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(BenchError, match=r"is no GOPRO_wVAE\.pth"):
         load_wizard(tmp_path / "other.pth")

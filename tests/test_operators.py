@@ -8,11 +8,12 @@ import torch
 
 from bench.errors import BenchError
 from bench.seeds import numpy_generator
-from operators.base import LinearOperator, PinvOperator
+from operators.base import LinearOperator, Operator, PinvOperator
 from operators.blur import GaussianBlur, MotionBlur
 from operators.inpainting import RandomInpainting
-from operators.kernels import gaussian_kernel, motion_kernel, odd_window
+from operators.kernels import gaussian_kernel, motion_kernel, window
 from operators.noise import GaussianNoise
+from operators.saturating import SaturatingBlur
 from operators.super_resolution import SuperResolution, bicubic_matrix
 
 LINEAR = [SuperResolution(4), RandomInpainting(0.7), GaussianBlur(), MotionBlur()]
@@ -48,6 +49,24 @@ def test_same_seed_same_operator_whatever_the_batch(operator: LinearOperator) ->
     configured = LINEAR[[type(o) for o in LINEAR].index(type(operator))]
     alone = configured.draw(SHAPE, rngs(2)[1:]).to("cpu", torch.float64)
     torch.testing.assert_close(alone(images()[1:]), operator(images())[1:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("configured", [*LINEAR, SaturatingBlur()], ids=lambda operator: type(operator).__name__)
+def test_an_image_is_the_same_to_the_bit_in_any_batch(configured: Operator) -> None:
+    x = torch.randn(17, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+    def evaluate(chosen: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn = configured.draw(SHAPE, rngs(17)[chosen]).to("cpu", torch.float32)
+        z = x[chosen].clone().requires_grad_(True)
+        out = drawn(z)
+        (gradient,) = torch.autograd.grad(out.square().sum(), z)
+        return out.detach(), gradient
+
+    out, gradient = evaluate(slice(0, 17))
+    for chosen in (slice(0, 1), slice(1, 3), slice(2, 6), slice(3, 16), slice(16, 17)):
+        alone = evaluate(chosen)
+        assert torch.equal(alone[0], out[chosen])
+        assert torch.equal(alone[1], gradient[chosen])
 
 
 def test_differentiable(operator: LinearOperator) -> None:
@@ -101,7 +120,7 @@ def test_motion_kernels_differ_between_images_and_sum_to_one() -> None:
 
 
 def test_kernels_scale_with_the_image() -> None:
-    assert [odd_window(64, side) for side in (32, 64, 128, 256)] == [11, 15, 31, 63]
+    assert [window(64, side) for side in (32, 64, 128, 256)] == [11, 15, 31, 63]
     assert GaussianBlur().draw((3, 256, 256), rngs(1)).drawn["kernel"].shape[-1] == 63
 
 

@@ -31,6 +31,7 @@ def prior() -> GaussianPrior:
 )
 def test_step_lists(steps: int, shifted: bool, expected: list[tuple[int, int]]) -> None:
     assert DDIM(steps, shifted).timesteps() == expected
+    assert DDIM(steps, shifted, ends_clean=True).timesteps() == [*expected[:-1], (expected[-1][0], -1)]
 
 
 def test_schedule(prior: GaussianPrior) -> None:

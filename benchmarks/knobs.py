@@ -1,0 +1,118 @@
+"""What each knob does to speed, memory and PSNR; writes results/reference/knobs/.
+
+    uv run python -m benchmarks.knobs            # on the CPU; --device cuda where there is one
+
+DMILO with the bundled prior and the demo's settings, motion deblurring. The variants take turns, round by round, so
+that whatever else the machine does hits them all; a ratio is taken within its round. The memory column is the estimate
+for the 553M-parameter network at 256 x 256 (`bench memory prior=imagenet256`), where it matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench.cell import build_cell, resolved
+from bench.config import ROOT, composed
+from bench.cost import GIB
+from bench.measurement import measure, solver_seeds
+from bench.memory import estimate
+from bench.metrics import psnr
+from bench.seeds import ImageGenerators
+
+OUT = ROOT / "results" / "reference" / "knobs"
+BASE = "default"
+KNOBS: dict[str, list[str]] = {
+    BASE: [],
+    "one image at a time": ["batch_size=1"],
+    "weight_gradients": ["weight_gradients=true"],
+    "checkpointing": ["checkpointing=true"],
+    "bf16": ["precision=bf16"],
+    "bf16_weights": ["precision=bf16_weights"],
+    "channels_last": ["channels_last=true"],
+    "compile": ["compile=true"],
+    "dmplug": ["solver=dmplug"],
+    "dmplug checkpoint_steps": ["solver=dmplug", "solver.checkpoint_steps=true"],
+}
+LARGE = ["prior=imagenet256", "preset=smoke", "batch_size=1"]
+
+
+class Variant:
+    """A cell with its measurements, built once and run again and again."""
+
+    def __init__(self, words: list[str], images: int, device: torch.device) -> None:
+        config = resolved(composed(["task=motion_deblur", "solver=dmilo", f"batch_size={images}", *words]))
+        self.cell, self.device, self.batch = build_cell(config, device), device, int(config["batch_size"])
+        self.samples = [self.cell.dataset[i] for i in range(images)]
+        self.run(1)  # warms up: lazy initialisation, compilation
+
+    def run(self, iterates: int | None = None) -> tuple[float, list[float]]:
+        """Seconds inside the solver, and the PSNR of every image; stops after `iterates` of them if given."""
+        cell, seconds, values = self.cell, 0.0, []
+        for start in range(0, len(self.samples) if iterates is None else self.batch, self.batch):
+            samples = self.samples[start : start + self.batch]
+            m = measure(samples, cell.operator, cell.noise, cell.dataset.name, cell.task, cell.seed, self.device)
+            seeds = solver_seeds([s.id for s in samples], cell.dataset.name, cell.task, cell.seed)
+            rng = ImageGenerators(seeds, self.device)
+            begin = time.perf_counter()
+            *_, answer = islice(cell.solver.reconstruct(m.y, m.operator, cell.prior, rng), iterates)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds += time.perf_counter() - begin
+            assert isinstance(answer, Tensor)  # nothing else is unknown in this task
+            values += psnr(answer.cpu(), m.truth)
+        return seconds, values
+
+
+def memory_gib(words: list[str]) -> float:
+    """Of the large network; three sampler steps, which only DMPlug's memory knows."""
+    ours = [word for word in words if not word.startswith(("batch_size", "compile"))]
+    config = resolved(composed([*LARGE, "task=super_resolution", "solver=dmilo", *ours]))
+    config["solver"]["sampler"]["steps"] = 3
+    return estimate(config, 1).peak_bytes / GIB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", choices=KNOBS, default=list(KNOBS))
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    variants = {name: Variant(KNOBS[name], arguments.images, device) for name in arguments.only}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    values: dict[str, list[float]] = {}
+    for _ in range(arguments.rounds):
+        for name, variant in variants.items():
+            taken, values[name] = variant.run()
+            seconds[name].append(taken)
+            print(f"{name}: {taken:.1f} s, {np.mean(values[name]):.3f} dB", flush=True)
+    rows = []
+    for name in variants:
+        ratios = np.array(seconds[BASE]) / np.array(seconds[name])
+        change = np.array(values[name]) - np.array(values[BASE])
+        rows.append(
+            {
+                "variant": name,
+                "images_per_hour": round(3600 * arguments.images / float(np.median(seconds[name]))),
+                "speed": f"{np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})",
+                "psnr": f"{np.mean(values[name]):.2f}",
+                "largest_change_db": f"{np.abs(change).max():.3f}",
+                "memory_553M_gib": f"{memory_gib(KNOBS[name]):.2f}",
+            }
+        )
+    table = pd.DataFrame(rows)
+    OUT.mkdir(parents=True, exist_ok=True)
+    table.to_csv(OUT / f"{device.type}.csv", index=False)
+    print(table.to_markdown(index=False, disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
