@@ -76,7 +76,7 @@ class DMILOPGD(Solver):
     def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Iterate]:
         z0, unknowns = rng.normal(*operator.image_shape), operator.unknowns(rng)
         layers = LayerInversion(self.sampler.maps(prior), z0, self.inversion)
-        adam = torch.optim.Adam(unknowns, lr=self.inversion.lr_unknowns) if unknowns else None
+        adam = torch.optim.Adam(unknowns, lr=self.inversion.lr_unknowns, fused=True) if unknowns else None
         x = torch.zeros_like(z0)
         for _ in range(self.outer):
             x = self._data_step(x, y, operator, unknowns, adam)

@@ -56,7 +56,7 @@ class DMPlug(Solver):
         groups = [{"params": [z], "lr": self.lr}]
         if unknowns:
             groups.append({"params": list(unknowns), "lr": self.lr_unknowns})
-        adam = torch.optim.Adam(groups)
+        adam = torch.optim.Adam(groups, fused=True)
         for _ in range(self.epochs):
             adam.zero_grad()
             x = generate(maps, z).clamp(-1, 1)

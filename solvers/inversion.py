@@ -80,7 +80,7 @@ class LayerInversion:
             groups.append({"params": [nu], "lr": s.lr_nu})
         if found:
             groups.append({"params": found, "lr": s.lr_unknowns})
-        adam = torch.optim.Adam(groups)
+        adam = torch.optim.Adam(groups, fused=True)
         for _ in range(s.inner):
             adam.zero_grad()
             loss = image_mean((operator(step(z) + nu, *found) - target).square())
