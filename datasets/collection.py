@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class CollectionDataset(ImageFiles):
         if not folder.is_dir():
             raise BenchError(f"dataset.root={root}: no such folder; {name} {need(card, folder)}")
         database = next((file.parent for file in sorted(folder.rglob("data.mdb"))), None)
-        self._database = _LMDB(database) if database else None
+        self._database = _opened(database) if database else None
         every = self._database.names() if self._database else _image_files(folder)
         if len(every) < max(images, 1):
             raise BenchError(
@@ -70,6 +71,12 @@ def _chosen(every: Sequence[Path], count: int, seed: tuple[Any, ...]) -> list[Pa
         return list(every)
     indices = numpy_generator("choice", *seed).choice(len(every), count, replace=False)
     return [every[i] for i in np.sort(indices)]
+
+
+@cache
+def _opened(folder: Path) -> _LMDB:
+    """LMDB allows a process to open a database once, and a sweep builds its dataset anew for every cell."""
+    return _LMDB(folder)
 
 
 class _LMDB:

@@ -95,7 +95,7 @@ def test_file_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> Non
 
 
 def test_missing_file_says_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"get net.pt \(some bytes\) from a page"):
+    with pytest.raises(BenchError, match=r"by hand: a page \(none; some bytes\): get it there, and put it at .*net.pt"):
         load(tmp_path / "net.pt")
 
 

@@ -86,7 +86,7 @@ def test_help_list_and_unknown_commands(bench: Command) -> None:
     assert bench("list") == 0
     assert "dmilo_pgd" in bench.out
     assert bench("list", "tasks") == 0
-    assert bench.out.startswith("tasks: gaussian_deblur")
+    assert bench.out.startswith("tasks: blind_deblur, gaussian_deblur")
     assert bench("list", "cats") == 1
 
 

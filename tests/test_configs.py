@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.cell import check, resolved, run_options
-from bench.config import composed, default_sweep, options
+from bench.config import composed, default_sweep, expanded, options
 
 TASKS, SOLVERS, PRESETS = options("task"), options("solver"), options("preset")
 
@@ -32,6 +32,21 @@ def test_all_compose_and_instantiate(preset: str, solver: str, one_image: Path) 
         run_options(config)
         check(config)
         assert (config["dataset"]["name"], config["task"]["name"], config["solver"]["name"]) == (dataset, task, solver)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_experiments_compose(experiment: str, one_image: Path) -> None:
+    sweep = default_sweep(experiment)
+    assert sweep["solver"].startswith("dmilo,")
+    assert set(sweep["dataset"].split(",")) <= {"celeba", "ffhq", "lsun_bedroom", "imagenet"}
+    sweep["dataset"] = sweep["dataset"].partition(",")[0]
+    choices = expanded([f"{key}={value}" for key, value in sweep.items()])
+    root = [f"dataset.root={one_image}", "dataset.images=1"]
+    for words in choices:
+        config = resolved(composed([f"experiment={experiment}", *words, *root]))
+        check(config)
+        assert config["preset"]["name"] == ("smoke" if experiment == "memory" else "paper")
+        assert config["weight_gradients"] == (experiment == "memory")
 
 
 def calls(solver: str, task: str) -> tuple[int, int]:

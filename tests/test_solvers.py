@@ -171,7 +171,7 @@ def test_norm_data_step_survives_a_zero_residual() -> None:
     solver = DMILOPGD(DDIM(1), 1, "norm", 3, 1.0, inner=1, lr_z=0.01)
     operator = Matrix()
     x = torch.zeros(1, *SHAPE)
-    assert torch.equal(solver._data_step(x, operator(x), operator), x)
+    assert torch.equal(solver._data_step(x, operator(x), operator, (), None), x)
 
 
 def test_losses_are_per_image_means() -> None:
