@@ -26,6 +26,7 @@ from bench.records import all_cells
 from bench.seeds import ImageGenerators, derive, numpy_generator
 from datasets.emoji import BUNDLED, EmojiDataset, base_emoji
 from datasets.images import ImageFiles
+from operators.base import Operator
 from priors.card import ddim_samples, save_pictures
 from priors.loading import load_prior, load_unet
 from priors.prior import Prior
@@ -41,11 +42,11 @@ DUPLICATE = 0.05
 """Root-mean-square distance below which two images are taken for the same."""
 
 
-class Identity:
+class Identity(Operator):
     """A = identity: reconstructing the image itself shows what G can represent."""
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
-        self.image_shape = image_shape
+        self.image_shape, self.drawn = image_shape, {}
 
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
         return x
@@ -109,8 +110,8 @@ def inversion(prior: Prior, images: Tensor, steps: int) -> dict[str, float]:
     best = {}
     for name, solver in solvers.items():
         rng = ImageGenerators([derive("evidence", i) for i in range(len(images))])
-        iterates = solver.reconstruct(images, Identity(prior.image_shape), prior, rng)  # pyright: ignore
-        values = np.array([psnr(x, images) for x in iterates])
+        iterates = solver.reconstruct(images, Identity(prior.image_shape), prior, rng)
+        values = np.array([psnr(x, images) for x in iterates if isinstance(x, Tensor)])
         best[name] = float(values.max(0).mean())
     return best
 
