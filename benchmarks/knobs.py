@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--name", help="of the table's file; the device's by default")
     parser.add_argument("--only", nargs="+", choices=KNOBS, default=list(KNOBS))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -108,10 +109,11 @@ def main() -> None:
         )
     table = pd.DataFrame(rows)
     OUT.mkdir(parents=True, exist_ok=True)
-    table.to_csv(OUT / f"{device.type}.csv", index=False)  # what took long is kept before the estimates begin
+    file = OUT / f"{arguments.name or device.type}.csv"
+    table.to_csv(OUT / f"{arguments.name or device.type}.csv", index=False)
     print(table.to_markdown(index=False, disable_numparse=True), flush=True)
     table["memory_553M_gib"] = [f"{memory_gib(KNOBS[name]):.2f}" for name in variants]
-    table.to_csv(OUT / f"{device.type}.csv", index=False)
+    table.to_csv(file, index=False)
     print(table.to_markdown(index=False, disable_numparse=True))
 
 
