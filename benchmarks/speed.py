@@ -143,8 +143,8 @@ def main() -> None:
         f"largest difference in PSNR of any image {difference:.1e} dB, "
         f"{with_same_kernels:.1e} dB when the official loop calls our network.",
         "",
-        "The loops are the same: in double precision they agree to 1e-5 (`tests/test_transcription.py`). What is left is",
-        "float32's rounding, which the sign in the gradient of |nu| blows up.",
+        "The loops are the same: in double precision they agree to 1e-5 (`tests/test_transcription.py`).",
+        "What is left is float32's rounding, which the sign in the gradient of |nu| blows up.",
         "",
     ]
     OUT.mkdir(parents=True, exist_ok=True)
