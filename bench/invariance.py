@@ -25,14 +25,14 @@ NETWORK = 4
 
 
 def in_groups(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
-    """`function(*tensors)`, but called with exactly `size` images at a time; the last group is filled up.
+    """`function(*tensors)`, but off CUDA called with exactly `size` images at a time; the last group is filled up.
 
     Args:
         function: maps (size, ...) tensors to a (size, ...) tensor, each image for itself.
         tensors: (B, ...) each.
     """
     batch = len(tensors[0])
-    if batch == size:
+    if batch == size or tensors[0].is_cuda:
         return function(*tensors)
     groups = zip(*(_filled_up(x, -batch % size).split(size) for x in tensors), strict=True)
     return torch.cat([function(*group) for group in groups])[:batch]

@@ -38,6 +38,7 @@ class CellResult:
         task: the task's name, with what tells it from its namesakes, e.g. `blind_deblur (operator.kernel=motion)`.
         label: the same of the solver, e.g. `dmilo (lr_z=0.01)`.
         experiment: hash of dataset, task and seed; cells of one experiment saw the same measurements.
+        headline: the selection whose rows are the cell's result: the last iterate, or in faithful mode the oracle's.
     """
 
     store: CellStore
@@ -47,6 +48,7 @@ class CellResult:
     experiment: str
     records: dict[str, Record]
     skipped: str | None
+    headline: str = Last.name
 
     @property
     def finished(self) -> list[Record]:
@@ -61,11 +63,6 @@ class CellResult:
         if not self.records:
             return "empty"
         return ", ".join(f"{count} {status}" for status, count in bad.items()) or OK
-
-    @property
-    def headline(self) -> str:
-        """The selection whose rows are the cell's result: the last iterate, or in faithful mode the oracle's."""
-        return Oracle.name if self.store.description()["config"].get("faithful") else Last.name
 
     @property
     def reason(self) -> str:
@@ -93,6 +90,7 @@ def read_cells(stores: Iterable[CellStore], images: Sequence[str] | None = None)
                 task=task,
                 label=solver,
                 experiment=content_hash([identity[key] for key in EXPERIMENT]),
+                headline=Oracle.name if description["config"].get("faithful") else Last.name,
                 records=records,
                 skipped=description["skipped"],
             )

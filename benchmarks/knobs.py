@@ -110,7 +110,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     OUT.mkdir(parents=True, exist_ok=True)
     file = OUT / f"{arguments.name or device.type}.csv"
-    table.to_csv(OUT / f"{arguments.name or device.type}.csv", index=False)
+    table.to_csv(file, index=False)
     print(table.to_markdown(index=False, disable_numparse=True), flush=True)
     table["memory_553M_gib"] = [f"{memory_gib(KNOBS[name]):.2f}" for name in variants]
     table.to_csv(file, index=False)

@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from bench.cards import Fetchable
+from bench.download import file_sha256
 from bench.errors import BenchError, nearest
 from datasets.images import ImageFiles
 
@@ -114,7 +115,7 @@ def fetch(root: Path) -> int:
         if done.returncode or not archives:
             reason = (done.stderr.strip() or "no archive came").splitlines()[-1]
             raise BenchError(f"fetch dataset=emoji: `npm pack {PACKAGE}` failed: {reason}")
-        digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
+        digest = file_sha256(archives[0])
         if digest != PACKAGE_SHA256:
             raise BenchError(f"fetch dataset=emoji: sha256 {digest}, expected {PACKAGE_SHA256}; nothing was kept")
         with tarfile.open(archives[0]) as archive:

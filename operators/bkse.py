@@ -51,9 +51,7 @@ class BKSEBlur(Operator):
         return moved
 
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
-        unit, code = (x + 1) / 2, self.drawn["code"]
-        blurred = self._wizard(unit, code) if x.is_cuda else in_groups(self._wizard, 1, unit, code)
-        return (2 * blurred - 1).clamp(-1, 1)
+        return (2 * in_groups(self._wizard, 1, (x + 1) / 2, self.drawn["code"]) - 1).clamp(-1, 1)
 
     _wizard: KernelWizard
 

@@ -19,22 +19,27 @@ from bench.records import CellStore, Record, all_cells
 SIDE = 16
 
 
-@pytest.fixture(scope="session")
-def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder with a random 16 x 16 network, attention included."""
-    folder = tmp_path_factory.mktemp("prior")
+def save_random_prior(folder: Path, side: int, attention: bool) -> Path:
+    """A diffusers folder with a small random network for `side` x `side` images."""
+    kind = "Attn" if attention else ""
     torch.manual_seed(0)
     UNet2DModel(
-        sample_size=SIDE,
+        sample_size=side,
         layers_per_block=1,
         block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", f"{kind}DownBlock2D"),
+        up_block_types=(f"{kind}UpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
         attention_head_dim=8,
     ).save_pretrained(folder)
     DDPMScheduler().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random 16 x 16 network, attention included."""
+    return save_random_prior(tmp_path_factory.mktemp("prior"), SIDE, attention=True)
 
 
 @pytest.fixture

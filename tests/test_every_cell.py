@@ -11,8 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import Command, stores
-from diffusers import DDPMScheduler, UNet2DModel
+from conftest import Command, save_random_prior, stores
 from PIL import Image
 
 from bench.config import options
@@ -55,17 +54,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 
 
 def random_prior(folder: Path, side: int) -> list[str]:
-    torch.manual_seed(0)
-    UNet2DModel(
-        sample_size=side,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        attention_head_dim=8,
-    ).save_pretrained(folder)
-    DDPMScheduler().save_pretrained(folder)
+    save_random_prior(folder, side, attention=False)
     return ["prior=folder", f"prior.weights={folder}", f"prior.image_size={side}", "preset=smoke", "limit=1"]
 
 
