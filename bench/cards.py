@@ -10,25 +10,28 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from bench.download import download, file_sha256
 from bench.errors import BenchError
 
 
-class Fetchable(Protocol):
+class Fetchable:
     """What `python -m bench fetch` asks of a card."""
 
     def fetch(self, destination: Path) -> str | None:
-        """Bring it to `destination` and say what was done; None if only a person can (see `instructions`)."""
+        """Bring it to `destination` and say what was done; None if only a person can (see `need`)."""
+        raise NotImplementedError
 
-    def instructions(self, destination: Path) -> str:
-        """What to do by hand."""
-        ...
+    def need(self, destination: Path) -> str:
+        """What is to be done for it to be at `destination`: "must be fetched ..."."""
+        raise NotImplementedError
+
+    def check(self, destination: Path) -> None:
+        """Raise BenchError if what lies at `destination` is known to be something else."""
 
 
 @dataclass(frozen=True)
-class Card:
+class Card(Fetchable):
     """A file, or a zip of a folder (`unpack`).
 
     Attributes:
@@ -46,7 +49,7 @@ class Card:
     url: str | None = None
     sha256: str | None = None
     unpack: bool = False
-    how: str = "get it there"
+    how: str = ""
 
     def fetch(self, destination: Path) -> str | None:
         if self.url is None:
@@ -58,12 +61,19 @@ class Card:
         _unpack(archive, destination)
         return f"sha256 of the archive {digest}"
 
-    def instructions(self, destination: Path) -> str:
-        return f"{self.source} ({self.licence}; {self.size}): {self.how}, and put it at {destination}"
+    def need(self, destination: Path) -> str:
+        if self.url:
+            return f"must be fetched: python -m bench fetch (from {self.source}; {self.licence}; {self.size})"
+        by_hand = f"{self.how}, and put it at {destination}"
+        return f"must be fetched by hand: {self.source} ({self.licence}; {self.size}): {by_hand}"
+
+    def check(self, destination: Path) -> None:
+        if self.sha256 and destination.is_file() and file_sha256(destination) != self.sha256:
+            raise BenchError(f"{destination}: sha256 is not {self.sha256}; remove the file and fetch it again")
 
 
 @dataclass(frozen=True)
-class HubCard:
+class HubCard(Fetchable):
     """A model on the Hugging Face Hub, kept in its own cache, which diffusers reads."""
 
     repository: str
@@ -80,8 +90,8 @@ class HubCard:
             reason = " ".join(str(error).split())[:200]
             raise BenchError(f"fetch {self.repository}: the Hub does not give it ({reason})") from error
 
-    def instructions(self, destination: Path) -> str:
-        return f"huggingface.co/{self.repository} ({self.licence})"
+    def need(self, destination: Path) -> str:
+        return f"must be fetched: python -m bench fetch (from huggingface.co/{self.repository}, {self.licence})"
 
 
 def present(destination: Path) -> bool:
@@ -91,25 +101,20 @@ def present(destination: Path) -> bool:
     return destination.is_file()
 
 
-def bring(card: Fetchable, destination: Path, known_sha256: str | None = None) -> tuple[bool, str]:
+def bring(card: Fetchable, destination: Path) -> tuple[bool, str]:
     """Fetch it unless it is there; whether it is there now, and a line that says so."""
     if present(destination):
-        if known_sha256 and destination.is_file() and file_sha256(destination) != known_sha256:
-            raise BenchError(f"{destination}: sha256 is not {known_sha256}; remove the file and fetch it again")
+        card.check(destination)
         return True, f"is at {destination}"
     done = card.fetch(destination)
     if done is None:
-        return False, f"must be fetched by hand: {card.instructions(destination)}"
+        return False, card.need(destination)
     return True, f"fetched, {done}; at {destination}"
 
 
 def need(card: Fetchable | None, destination: Path) -> str:
     """What an error says of a thing that is not there."""
-    if card is None:
-        return "must be put there"
-    if getattr(card, "url", None):
-        return f"must be fetched: python -m bench fetch (from {card.instructions(destination)})"
-    return f"must be fetched by hand: {card.instructions(destination)}"
+    return card.need(destination) if card else "must be put there"
 
 
 def _unpack(archive: Path, destination: Path) -> None:

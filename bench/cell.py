@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.errors import BenchError, at_least
 from bench.identity import code_hash, without_paths
-from bench.measurement import Noise
-from datasets.images import ImageFiles
+from bench.measurement import Measurement, Noise, measure, solver_seeds
+from bench.seeds import ImageGenerators
+from datasets.images import ImageFiles, Sample
 from operators.base import Operator
 from priors.prior import Prior
 from solvers.base import Solver
@@ -60,6 +62,15 @@ class Cell:
             "seed": self.seed,
             "code": code_hash(self.solver, self.operator),
         }
+
+    def measure(self, samples: Sequence[Sample], device: torch.device) -> Measurement:
+        """The measurements of these images, the same for every solver."""
+        return measure(samples, self.operator, self.noise, self.dataset.name, self.task, self.seed, device)
+
+    def generators(self, samples: Sequence[Sample], device: torch.device) -> ImageGenerators:
+        """What the solver may draw from: one generator per image, started alike for every solver."""
+        ids = [sample.id for sample in samples]
+        return ImageGenerators(solver_seeds(ids, self.dataset.name, self.task, self.seed), device)
 
 
 @dataclass(frozen=True)

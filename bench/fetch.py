@@ -36,7 +36,7 @@ def fetch_command(words: Sequence[str]) -> int:
         found += 1
         place = Path(next(node[key] for key in PLACES if node.get(key))).expanduser()
         card = make(f"{kind}.card", node["card"])
-        there, line = bring(card, place, getattr(card, "sha256", None))
+        there, line = bring(card, place)
         print(f"{kind}={node['name']} {line}")
         complete &= there
     if not found:

@@ -21,12 +21,11 @@ from torch import Tensor
 from bench.cell import Cell, RunOptions
 from bench.cost import Meter
 from bench.errors import BenchError
-from bench.measurement import Measurement, measure, solver_seeds
+from bench.measurement import Measurement
 from bench.memory import fitting_batch
 from bench.metrics import psnr, score
 from bench.progress import CellProgress
 from bench.records import OK, CellStore, Record
-from bench.seeds import ImageGenerators
 from bench.selection import SELECTIONS, Seen
 from datasets.images import Sample
 
@@ -69,11 +68,9 @@ def run_cell(cell: Cell, options: RunOptions) -> Outcome:
         pending = [i for i, image in enumerate(wanted) if image not in done]
         failure = ""
         batch = options.batch_size or len(wanted)
-        if pending:
-            if options.batch_size is None:
-                batch = fitting_batch(cell.config, options.device)
-                log.info("%s: batch_size=auto takes %d images at a time", cell.title, batch)
-            cell.prior.warm_up(1, options.device)
+        if pending and options.batch_size is None:
+            batch = fitting_batch(cell.config, options.device)
+            log.info("%s: batch_size=auto takes %d images at a time", cell.title, batch)
         with CellProgress(cell.title, len(wanted), len(wanted) - len(pending)) as progress:
             for start in range(0, len(pending), batch):
                 indices = pending[start : start + batch]
@@ -122,8 +119,8 @@ def _reconstruct(
     cell: Cell, device: torch.device, samples: list[Sample], progress: CellProgress
 ) -> tuple[list[Record], list[dict[str, Tensor]]]:
     ids = [sample.id for sample in samples]
-    measurement = measure(samples, cell.operator, cell.noise, cell.dataset.name, cell.task, cell.seed, device)
-    rng = ImageGenerators(solver_seeds(ids, cell.dataset.name, cell.task, cell.seed), device)
+    cell.prior.warm_up(len(ids), device)
+    measurement, rng = cell.measure(samples, device), cell.generators(samples, device)
     selections = [make() for make in SELECTIONS]
     trajectory: list[tuple[float, float, list[float]]] = []
     diverged_at: dict[int, int] = {}

@@ -20,10 +20,8 @@ from torch import Tensor
 from bench.cell import build_cell, resolved
 from bench.config import ROOT, composed
 from bench.cost import GIB
-from bench.measurement import measure, solver_seeds
 from bench.memory import estimate
 from bench.metrics import psnr
-from bench.seeds import ImageGenerators
 
 OUT = ROOT / "results" / "reference" / "knobs"
 BASE = "default"
@@ -56,9 +54,7 @@ class Variant:
         cell, seconds, values = self.cell, 0.0, []
         for start in range(0, len(self.samples), self.batch):
             samples = self.samples[start : start + self.batch]
-            m = measure(samples, cell.operator, cell.noise, cell.dataset.name, cell.task, cell.seed, self.device)
-            seeds = solver_seeds([s.id for s in samples], cell.dataset.name, cell.task, cell.seed)
-            rng = ImageGenerators(seeds, self.device)
+            m, rng = cell.measure(samples, self.device), cell.generators(samples, self.device)
             begin = time.perf_counter()
             *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
             if self.device.type == "cuda":

@@ -22,9 +22,7 @@ from torch import Tensor
 
 from bench.cell import build_cell, resolved
 from bench.config import ROOT, composed
-from bench.measurement import measure, solver_seeds
 from bench.metrics import psnr
-from bench.seeds import ImageGenerators
 from operators.base import Operator
 from priors.loading import load_unet
 from priors.prior import Network
@@ -95,8 +93,7 @@ def main() -> None:
     device = torch.device("cpu")
     cell = build_cell(config, device)
     samples = [cell.dataset[i] for i in range(arguments.images)]
-    measurement = measure(samples, cell.operator, cell.noise, cell.dataset.name, cell.task, cell.seed, device)
-    seeds = solver_seeds([sample.id for sample in samples], cell.dataset.name, cell.task, cell.seed)
+    measurement = cell.measure(samples, device)
     unet = load_unet(Path(config["prior"]["weights"])).eval()
 
     def with_weight_gradients(z: Tensor, t: Tensor) -> Tensor:
@@ -104,14 +101,15 @@ def main() -> None:
 
     def released(network: Network = with_weight_gradients) -> list[Tensor]:
         found = []
-        for i, sample in enumerate(samples):
-            alone = measure([sample], cell.operator, cell.noise, cell.dataset.name, cell.task, cell.seed, device)
-            z0 = ImageGenerators([seeds[i]]).normal(*cell.prior.image_shape)
+        for sample in samples:
+            alone = cell.measure([sample], device)
+            z0 = cell.generators([sample], device).normal(*cell.prior.image_shape)
             found.append(official(network, alone.y, alone.operator, z0, s))
         return found
 
     def ours() -> list[Tensor]:
-        *_, last = cell.solver.reconstruct(measurement.y, measurement.operator, cell.prior, ImageGenerators(seeds))
+        rng = cell.generators(samples, device)
+        *_, last = cell.solver.reconstruct(measurement.y, measurement.operator, cell.prior, rng)
         return list(last.split(1))
 
     released_first = seconds(released)[1]  # also warms both up

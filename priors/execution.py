@@ -56,11 +56,12 @@ class Execution:
             checkpoint_blocks(module)
         self.place(module)
         dtype = next(module.parameters()).dtype
-        # process-wide, because backward passes run outside of any context of ours
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
         call = torch.compile(module) if self.compile else module
 
         def evaluate(x: Tensor, t: Tensor) -> Tensor:
+            # process-wide, because backward passes run outside of any context of ours; and again with every call,
+            # because this process may hold networks of several precisions
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
             if self.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
             with self._autocast():

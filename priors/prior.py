@@ -45,6 +45,7 @@ class Prior:
         self.precision = precision
         self.forward_images = 0
         self.backward_images = 0
+        self._warmed_up: set[int] = set()
 
     @property
     def train_steps(self) -> int:
@@ -75,10 +76,18 @@ class Prior:
         self.forward_images = self.backward_images = 0
 
     def warm_up(self, batch: int, device: torch.device) -> None:
-        """One uncounted forward and backward pass, so that no solver pays for lazy initialisation."""
+        """Uncounted passes with and without gradients, so that no solver pays for lazy initialisation or compilation.
+
+        Nothing for a `batch` that was seen before; another size may choose, or compile, other kernels.
+        """
+        if batch in self._warmed_up:
+            return
         x = torch.zeros(batch, *self.image_shape, device=device, requires_grad=True)
         self.eps(x, 0).sum().backward()
+        with torch.no_grad():
+            self.eps(x, 0)
         self.reset_counts()
+        self._warmed_up.add(batch)
 
     def _count_backward(self, grad: Tensor) -> None:
         self.backward_images += grad.shape[0]

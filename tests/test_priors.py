@@ -75,8 +75,25 @@ def test_calls_are_counted_per_image(tiny_prior: Path) -> None:
     prior.eps(x, 5)
     prior.x0(x, 5).sum().backward()
     assert (prior.forward_images, prior.backward_images) == (6, 3)
-    prior.warm_up(1, torch.device("cpu"))
+
+
+def test_a_batch_size_is_warmed_up_once_and_not_counted(tiny_prior: Path) -> None:
+    prior = load_prior(tiny_prior)
+    sizes, network = [], prior.network
+    prior.network = lambda x, t: (sizes.append(len(x)), network(x, t))[1]
+    for batch in (2, 2, 1):
+        prior.warm_up(batch, torch.device("cpu"))
+    assert sizes == [2, 2, 1, 1], "with and without gradients"
     assert (prior.forward_images, prior.backward_images) == (0, 0)
+
+
+def test_float32_stays_float32_beside_a_network_in_tf32(tiny_prior: Path) -> None:
+    """torch's switches are the process's: each network must set its own before it runs."""
+    full, reduced = load_prior(tiny_prior), load_prior(tiny_prior, precision="tf32")
+    x = torch.zeros(1, 3, 16, 16)
+    for prior, expected in ((reduced, True), (full, False), (reduced, True)):
+        prior.eps(x, 5)
+        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == expected
 
 
 @pytest.mark.parametrize("which", ["tiny", "bundled"])
