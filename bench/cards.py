@@ -49,7 +49,7 @@ class Card(Fetchable):
     url: str | None = None
     sha256: str | None = None
     unpack: bool = False
-    how: str = ""
+    how: str = "get it there"
 
     def fetch(self, destination: Path) -> str | None:
         if self.url is None:

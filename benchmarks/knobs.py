@@ -4,12 +4,14 @@
 
 DMILO with the bundled prior and the demo's settings, motion deblurring. The variants take turns, round by round, so
 that whatever else the machine does hits them all; a ratio is taken within its round. The memory column is the estimate
-for the 553M-parameter network at 256 x 256 (`bench memory prior=imagenet256`), where it matters.
+for the 553M-parameter network at 256 x 256 (`bench memory prior=imagenet256`), where it matters. Without CUDA, TF32's
+rounding is emulated (`tf32.py`), so that its PSNR is known, but not its speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 
 import numpy as np
@@ -22,6 +24,7 @@ from bench.config import ROOT, composed
 from bench.cost import GIB
 from bench.memory import estimate
 from bench.metrics import psnr
+from benchmarks.tf32 import EmulatedTF32
 
 OUT = ROOT / "results" / "reference" / "knobs"
 BASE = "default"
@@ -30,6 +33,7 @@ KNOBS: dict[str, list[str]] = {
     "one image at a time": ["batch_size=1"],
     "weight_gradients": ["weight_gradients=true"],
     "checkpointing": ["checkpointing=true"],
+    "tf32": ["precision=tf32"],
     "bf16": ["precision=bf16"],
     "bf16_weights": ["precision=bf16_weights"],
     "channels_last": ["channels_last=true"],
@@ -46,6 +50,7 @@ class Variant:
     def __init__(self, words: list[str], images: int, device: torch.device) -> None:
         config = resolved(composed(["task=motion_deblur", "solver=dmilo", f"batch_size={images}", *words]))
         self.cell, self.device, self.batch = build_cell(config, device), device, int(config["batch_size"])
+        self.emulated = device.type == "cpu" and config["precision"] == "tf32"
         self.samples = [self.cell.dataset[i] for i in range(images)]
         self.cell.prior.warm_up(self.batch, device)  # lazy initialisation, compilation
 
@@ -56,7 +61,8 @@ class Variant:
             samples = self.samples[start : start + self.batch]
             m, rng = cell.measure(samples, self.device), cell.generators(samples, self.device)
             begin = time.perf_counter()
-            *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
+            with EmulatedTF32() if self.emulated else contextlib.nullcontext():
+                *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds += time.perf_counter() - begin
@@ -91,14 +97,15 @@ def main() -> None:
             seconds[name].append(taken)
             print(f"{name}: {taken:.1f} s, {np.mean(values[name]):.3f} dB", flush=True)
     rows = []
-    for name in variants:
+    for name, variant in variants.items():
         ratios = np.array(seconds[BASE]) / np.array(seconds[name])
         change = np.array(values[name]) - np.array(values[BASE])
         rows.append(
             {
                 "variant": name,
-                "images_per_hour": round(3600 * arguments.images / float(np.median(seconds[name]))),
+                "images_per_hour": f"{3600 * arguments.images / np.median(seconds[name]):.0f}",
                 "speed": f"{np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})",
+                **({"images_per_hour": "emulated", "speed": "emulated"} if variant.emulated else {}),
                 "psnr": f"{np.mean(values[name]):.2f}",
                 "largest_change_db": f"{np.abs(change).max():.3f}",
             }

@@ -72,8 +72,11 @@ def model_flops(network: dict[str, Any]) -> int:
 class InnerLoop:
     """DMILO's inner steps for one sampler step, on a network with random weights."""
 
-    def __init__(self, network: Network, side: int, batch: int, device: torch.device) -> None:
+    def __init__(
+        self, network: Network, side: int, batch: int, device: torch.device, tf32_convolutions: bool = False
+    ) -> None:
         shape = (3, side, side)
+        self.tf32_convolutions = tf32_convolutions
         self.prior = Prior(network, DDPMScheduler().alphas_cumprod, shape)
         self.batch, self.device = batch, device
         self.z0 = ImageGenerators(range(batch), device).normal(*shape)
@@ -87,6 +90,7 @@ class InnerLoop:
         settings = InversionSettings(inner, lr_z=8e-3)
         layers = LayerInversion(DDIM(1, shifted=True).maps(self.prior), self.z0, settings)
         target = self.operator(torch.zeros_like(self.z0))
+        torch.backends.cudnn.allow_tf32 = self.tf32_convolutions
         self._synchronise()
         start = time.perf_counter()
         layers.sweep(target, self.operator)
@@ -99,14 +103,9 @@ class InnerLoop:
 
 
 def official(unet: UNet2DModel, device: torch.device) -> Network:
-    """The network as the release calls it: its weights collect gradients, and nobody touches torch's settings."""
-    module: Any = unet.train(False).requires_grad_(True).to(device)
-
-    def evaluate(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False  # torch's defaults
-        return module(x, t).sample[:, : x.shape[1]]
-
-    return evaluate
+    """The network as the release calls it: its weights collect gradients."""
+    module: Any = unet.eval().requires_grad_(True).to(device)
+    return lambda x, t: module(x, t).sample[:, : x.shape[1]]
 
 
 def compare(
@@ -116,7 +115,7 @@ def compare(
     network: Any = build().config
     side, flops = network["sample_size"], model_flops(dict(network))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    released = InnerLoop(official(build(), device), side, 1, device)
+    released = InnerLoop(official(build(), device), side, 1, device, tf32_convolutions=True)  # torch's default
     rows = []
     for variant in variants:
         settings = {key: value for key, value in variant.items() if key != "batch"}

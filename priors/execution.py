@@ -2,7 +2,7 @@
 
 - `precision`: `fp32`; `tf32` (CUDA's matrix units for float32); `bf16` (autocast: weights and states stay float32);
   `bf16_weights` (weights and activations bfloat16, half the weights' memory). Latents and Adam's state are float32
-  in every case, since `Prior.eps` takes and gives float32.
+  in every case, since `Prior.eps` takes and gives float32. So are operators: A is what the measurement was made with.
 - `checkpointing`: keep only the inputs of the residual and attention blocks, and compute the rest again in the backward
   pass (arXiv 1604.06174). diffusers' own switch leaves out the resampling and the attention blocks: at 256 x 256
   the former hold the largest activations.
@@ -56,20 +56,17 @@ class Execution:
             checkpoint_blocks(module)
         self.place(module)
         dtype = next(module.parameters()).dtype
+        allow_tf32(False)
         call = torch.compile(module) if self.compile else module
 
         def evaluate(x: Tensor, t: Tensor) -> Tensor:
-            # process-wide, because backward passes run outside of any context of ours; and again with every call,
-            # because this process may hold networks of several precisions
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.precision != "fp32"
             if self.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
             with self._autocast():
                 return call(x.to(dtype), t).sample[:, :channels]
 
-        if not self.grouped:
-            return evaluate
-        return partial(in_groups, evaluate, NETWORK)
+        network = in_tf32(evaluate) if self.precision == "tf32" else evaluate
+        return partial(in_groups, network, NETWORK) if self.grouped else network
 
     @property
     def grouped(self) -> bool:
@@ -88,6 +85,40 @@ class Execution:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+def allow_tf32(allowed: bool) -> None:
+    """torch's switches, which hold for the whole process and for backward passes when they run."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def in_tf32(network: Network) -> Network:
+    """`network` with TF32 allowed in its forward and backward pass, and nowhere else."""
+
+    def evaluate(x: Tensor, t: Tensor) -> Tensor:
+        x = _SwitchBackward.apply(x, False)  # the backward pass ends here
+        allow_tf32(True)
+        try:
+            out = network(x, t)
+        finally:
+            allow_tf32(False)
+        return _SwitchBackward.apply(out, True)  # and begins here
+
+    return evaluate
+
+
+class _SwitchBackward(torch.autograd.Function):
+    """The identity, whose backward pass sets torch's switches."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, allowed: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.allowed = allowed
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        allow_tf32(ctx.allowed)
+        return gradients[0], None
 
 
 def checkpoint_blocks(network: nn.Module) -> None:

@@ -6,6 +6,9 @@ import json
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch starts its threads: several processes share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel

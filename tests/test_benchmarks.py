@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from conftest import save_random_prior
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.tf32 import EmulatedTF32, rounded
 from benchmarks.throughput import compare, model_flops, peak_flops
+from priors.loading import load_prior
 
 
 def load(folder: Path) -> Any:
@@ -38,3 +41,24 @@ def test_every_variant_is_timed_beside_the_official_loop(tiny_prior: Path) -> No
 def test_peaks(precision: str, tera: float) -> None:
     assert peak_flops("NVIDIA H200", precision) == tera * 1e12
     assert peak_flops("cpu", precision) is None
+
+
+def test_tf32_keeps_ten_bits_of_the_mantissa() -> None:
+    ulp = 2**-10
+    values = torch.tensor([[1.0, 1 + ulp, 1 + 0.5 * ulp, 1 + 0.5001 * ulp, 1 + 1.5 * ulp, -3.14159, 0.0]])
+    assert rounded(values).tolist() == [[1.0, 1 + ulp, 1.0, 1 + ulp, 1 + 2 * ulp, -3.140625, 0.0]]
+
+
+def test_tf32_is_emulated_where_it_is_allowed(tiny_prior: Path) -> None:
+    def evaluate(precision: str, emulated: bool) -> torch.Tensor:
+        prior = load_prior(tiny_prior, precision=precision)
+        x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+        with EmulatedTF32() if emulated else contextlib.nullcontext():
+            prior.eps(x, 300).square().sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    exact = evaluate("fp32", emulated=False)
+    assert torch.equal(exact, evaluate("fp32", emulated=True))
+    difference = (exact - evaluate("tf32", emulated=True)).abs().max() / exact.abs().max()
+    assert 1e-5 < difference < 1e-2

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config import ROOT
 from bench.errors import BenchError
@@ -87,13 +89,37 @@ def test_a_batch_size_is_warmed_up_once_and_not_counted(tiny_prior: Path) -> Non
     assert (prior.forward_images, prior.backward_images) == (0, 0)
 
 
-def test_float32_stays_float32_beside_a_network_in_tf32(tiny_prior: Path) -> None:
-    """torch's switches are the process's: each network must set its own before it runs."""
-    full, reduced = load_prior(tiny_prior), load_prior(tiny_prior, precision="tf32")
-    x = torch.zeros(1, 3, 16, 16)
-    for prior, expected in ((reduced, True), (full, False), (reduced, True)):
-        prior.eps(x, 5)
-        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == expected
+class SeesTf32(TorchDispatchMode):
+    """Whether torch's switch was on, for every convolution and its backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "convolution" in str(func):
+            self.seen.append(torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_tf32_is_for_the_network_alone(tiny_prior: Path, precision: str) -> None:
+    """Not for the operator, forward or backward, nor for a float32 network in the same process."""
+    load_prior(tiny_prior, precision="tf32")
+    prior = load_prior(tiny_prior, precision=precision)
+    z, kernel = torch.zeros(4, 3, 16, 16, requires_grad=True), torch.ones(3, 3, 1, 1)
+    with SeesTf32() as network:
+        out = prior.eps(z, 5)
+    with SeesTf32() as operator:
+        loss = torch.nn.functional.conv2d(out, kernel).square().sum()
+    with SeesTf32() as backward:
+        torch.nn.functional.conv2d(z, kernel).sum().add(loss).backward()
+    allowed = precision == "tf32"
+    assert set(network.seen) == {allowed}
+    assert operator.seen == [False]
+    assert backward.seen.count(allowed) >= len(network.seen)
+    assert backward.seen.count(False) >= 2
+    assert not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("which", ["tiny", "bundled"])
