@@ -94,6 +94,8 @@ class Footprint(TorchDispatchMode):
                 hook.remove()
 
     def _see(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type == "meta":  # a shape on paper; no run makes one
+            return tensor
         if id(tensor.untyped_storage()) not in self._storages:
             self._add(tensor, self._kind)
         return tensor
@@ -121,11 +123,10 @@ class FakeExecution(Execution):
         return False
 
     def place(self, module: nn.Module) -> None:
-        dtype = torch.bfloat16 if self.precision == "bf16_weights" else torch.float32
         for part in module.modules():
             for name, weight in part.named_parameters(recurse=False):
-                fake = nn.Parameter(torch.empty(weight.shape, dtype=dtype), requires_grad=self.weight_gradients)
-                setattr(part, name, fake)
+                fake = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
+                setattr(part, name, nn.Parameter(fake, requires_grad=self.weight_gradients))
 
 
 class FakeDraws(ImageGenerators):

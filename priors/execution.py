@@ -1,8 +1,9 @@
 """How a network is run: device, precision, and what trades time for memory. None of it is part of the model.
 
-- `precision`: `fp32`; `tf32` (CUDA's matrix units for float32); `bf16` (autocast: weights and states stay float32);
-  `bf16_weights` (weights and activations bfloat16, half the weights' memory). Latents and Adam's state are float32
-  in every case, since `Prior.eps` takes and gives float32. So are operators: A is what the measurement was made with.
+- `precision`: `fp32`; `tf32` (CUDA's matrix units for float32); `bf16` (autocast: weights stay float32, what they are
+  multiplied with does not); `bf16_weights` (weights too, half their memory). In every case latents and Adam's state are
+  float32, since `Prior.eps` takes and gives float32; so are the network's two ends, which cost little and halve
+  bfloat16's error; and so are operators: A is what the measurement was made with.
 - `checkpointing`: keep only the inputs of the residual and attention blocks, and compute the rest again in the backward
   pass (arXiv 1604.06174). diffusers' own switch leaves out the resampling and the attention blocks: at 256 x 256
   the former hold the largest activations.
@@ -29,6 +30,13 @@ from bench.invariance import NETWORK, in_groups
 from priors.prior import Network
 
 PRECISIONS = ("fp32", "tf32", "bf16", "bf16_weights")
+ENDS = {
+    "conv_in": torch.bfloat16,
+    "time_embedding": torch.bfloat16,
+    "conv_norm_out": torch.float32,
+    "conv_out": torch.float32,
+}
+"""What stays float32 in a bfloat16 network, and what it hands on."""
 
 
 class Execution:
@@ -54,8 +62,11 @@ class Execution:
         module: Any = unet.eval().requires_grad_(self.weight_gradients)
         if self.checkpointing:
             checkpoint_blocks(module)
+        if self.precision == "bf16_weights":
+            round_weights(module)
+        if self.precision in ("bf16", "bf16_weights"):
+            keep_ends(module)
         self.place(module)
-        dtype = next(module.parameters()).dtype
         allow_tf32(False)
         call = torch.compile(module) if self.compile else module
 
@@ -63,7 +74,7 @@ class Execution:
             if self.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
             with self._autocast():
-                return call(x.to(dtype), t).sample[:, :channels]
+                return call(x, t).sample[:, :channels]
 
         network = in_tf32(evaluate) if self.precision == "tf32" else evaluate
         return partial(in_groups, network, NETWORK) if self.grouped else network
@@ -74,9 +85,7 @@ class Execution:
         return self.device.type == "cpu"
 
     def place(self, module: nn.Module) -> None:
-        """Give the weights their type, layout and device."""
-        if self.precision == "bf16_weights":
-            module.to(torch.bfloat16)
+        """Give the weights their device and layout."""
         module.to(self.device)
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -85,6 +94,28 @@ class Execution:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+def round_weights(network: nn.Module) -> None:
+    """Make all weights of `network` but those of its `ENDS` bfloat16."""
+    kept = {id(weight) for name in ENDS for weight in getattr(network, name).parameters()}
+    for part in network.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            if id(weight) not in kept:
+                half = weight.detach().to(torch.bfloat16)
+                setattr(part, name, nn.Parameter(half, requires_grad=weight.requires_grad))
+
+
+def keep_ends(network: nn.Module) -> None:
+    """Let the `ENDS` of `network` compute in float32, and what lies between them on bfloat16 activations."""
+    for name, after in ENDS.items():
+        end = getattr(network, name)
+        end.forward = partial(_in_float32, end.forward, after)
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor], after: torch.dtype, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return forward(x.float()).to(after)
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -68,7 +68,7 @@ def test_parts_are_what_they_are_called() -> None:
     assert released.peak[GRADIENTS] == pytest.approx(weights, rel=0.01)
     assert released.peak[ACTIVATIONS] > plain.peak[ACTIVATIONS]
     halved = estimate(config("emoji", "dmilo", 1, "precision=bf16_weights"), 1)
-    assert halved.peak[WEIGHTS] == pytest.approx(weights / 2, rel=0.01)
+    assert halved.peak[WEIGHTS] == pytest.approx(weights / 2, rel=0.03)  # the network's ends stay float32
 
 
 def test_the_large_network_of_the_paper() -> None:

@@ -140,6 +140,16 @@ def test_an_image_is_the_same_to_the_bit_in_any_batch(which: str, tiny_prior: Pa
         assert torch.equal(alone[1], gradient[chosen])
 
 
+@pytest.mark.parametrize("precision", ["bf16", "bf16_weights"])
+def test_bfloat16_stays_inside_the_network(precision: str) -> None:
+    """0.004 if the ends were bfloat16, too: the output alone would be rounded by that."""
+    exact, rough = (load_prior(ROOT / "priors" / "emoji", precision=p) for p in ("fp32", precision))
+    x = torch.randn(4, *exact.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = exact.eps(x, 333), rough.eps(x, 333)
+    assert 1e-3 < (found - expected).norm() / expected.norm() < 3e-3
+
+
 def test_gaussian_prior_predicts_the_expected_noise() -> None:
     generator = torch.Generator().manual_seed(0)
     factor = torch.randn(12, 12, generator=generator)
