@@ -62,10 +62,12 @@ def guarded(work: Callable[[DictConfig], Job], cfg: DictConfig) -> None:
 
 def finished_jobs(folder: Path) -> list[Job]:
     """What every job of a sweep left, in order."""
+    logs = folder / ".submitit"
+    where = f"; what it printed is under {logs}" if logs.is_dir() else ""
     jobs = [json.loads(path.read_text()) for path in folder.glob("**/result.json")]
     for job in jobs:
         if job["status"] == "running":
-            job |= {"status": "died", "reason": f"process {job['pid']} ended without a result"}
+            job |= {"status": "died", "reason": f"process {job['pid']} ended without a result{where}"}
     return sorted(jobs, key=lambda job: job["number"] or 0)
 
 
