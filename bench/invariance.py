@@ -7,7 +7,7 @@ for DMILO-PGD's un-squared gradient steps (measured on the bundled prior, batch 
 So whatever convolves or multiplies matrices is always called with the same number of images: networks with `NETWORK`,
 operators with one. Equal shapes take equal kernels, and within one call no image's place or neighbour matters (tested).
 It costs nothing for full groups, since the libraries' fastest kernels stay in use; padding is what a last, smaller
-group costs.
+group costs. The number of threads inside of an operation changes the rounding, too: `lanes.py` keeps it at one.
 
 On CUDA, small calls would leave the device idle; there, only equal batch sizes give equal bits, and different ones
 agree as far as the solver is stable.
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 NETWORK = 4
-"""Images per network call: on two cores as fast per image as any, and the demo's batch."""
+"""Images per network call. On one thread 47 ms an image alone, 37 for two, 31 for four, 29 for eight (bundled prior)."""
 
 
 def in_groups(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from bench.cell import Cell, RunOptions
 from bench.cost import Meter
 from bench.errors import BenchError
+from bench.lanes import side_by_side
 from bench.measurement import Measurement
 from bench.memory import fitting_batch
 from bench.metrics import psnr, score
@@ -126,9 +127,9 @@ def _reconstruct(
     diverged_at: dict[int, int] = {}
 
     meter = Meter(cell.prior, len(samples), device)
-    iterates = cell.solver.reconstruct(measurement.y, measurement.operator, cell.prior, rng)
+    iterates = side_by_side(cell.solver, measurement.y, measurement.operator, cell.prior, rng)
     progress.start_batch(cell.solver.iterates)
-    for k, raw in enumerate(meter.timed(iter(iterates)), start=1):
+    for k, raw in enumerate(meter.timed(iterates), start=1):
         x, unknowns = raw if isinstance(raw, tuple) else (raw, ())
         estimate = _checked(x, measurement)
         for i in (~estimate.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():

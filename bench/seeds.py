@@ -6,9 +6,11 @@ wherever solvers must share something; the batch, the order and the device are n
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -36,6 +38,12 @@ class ImageGenerators:
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self._generators = [np.random.default_rng(seed) for seed in seeds]
         self._device = device
+
+    def part(self, images: slice) -> Self:
+        """The generators of some of the images: the same ones, so what is drawn here is drawn there."""
+        some = copy.copy(self)
+        some._generators = self._generators[images]
+        return some
 
     def __len__(self) -> int:
         return len(self._generators)

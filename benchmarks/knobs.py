@@ -11,7 +11,6 @@ rounding is emulated (`tf32.py`), so that its PSNR is known, but not its speed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 from bench.cell import build_cell, resolved
 from bench.config import ROOT, composed
 from bench.cost import GIB
+from bench.lanes import side_by_side
 from bench.memory import estimate
 from bench.metrics import psnr
 from benchmarks.tf32 import EmulatedTF32
@@ -61,8 +61,11 @@ class Variant:
             samples = self.samples[start : start + self.batch]
             m, rng = cell.measure(samples, self.device), cell.generators(samples, self.device)
             begin = time.perf_counter()
-            with EmulatedTF32() if self.emulated else contextlib.nullcontext():
-                *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
+            if self.emulated:  # a mode of this thread, which lanes would leave
+                with EmulatedTF32():
+                    *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
+            else:
+                *_, answer = side_by_side(cell.solver, m.y, m.operator, cell.prior, rng)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds += time.perf_counter() - begin
@@ -81,7 +84,7 @@ def memory_gib(words: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--name", help="of the table's file; the device's by default")

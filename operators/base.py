@@ -48,6 +48,12 @@ class Operator:
         moved.drawn = {key: value.to(device, dtype) for key, value in self.drawn.items()}
         return moved
 
+    def part(self, images: slice) -> Self:
+        """This operator for some of its images."""
+        some = copy.copy(self)
+        some.drawn = {key: value[images] for key, value in self.drawn.items()}
+        return some
+
     def __call__(self, x: Tensor, *unknowns: Tensor) -> Tensor:
         """A(x) for x (B, C, H, W) in [-1, 1]; differentiable in everything."""
         raise NotImplementedError
