@@ -24,6 +24,7 @@ from bench.cost import GIB
 from bench.lanes import side_by_side
 from bench.memory import estimate
 from bench.metrics import psnr
+from bench.results import half_width
 from benchmarks.tf32 import EmulatedTF32
 
 OUT = ROOT / "results" / "reference" / "knobs"
@@ -110,6 +111,7 @@ def main() -> None:
                 "speed": f"{np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})",
                 **({"images_per_hour": "emulated", "speed": "emulated"} if variant.emulated else {}),
                 "psnr": f"{np.mean(values[name]):.2f}",
+                "change_db": f"{change.mean():+.3f} ± {half_width(change):.3f}",
                 "largest_change_db": f"{np.abs(change).max():.3f}",
             }
         )
