@@ -30,7 +30,8 @@ def side_by_side(
 ) -> Iterator[Iterate]:
     """What `solver.reconstruct(y, operator, prior, rng)` yields, and as `prior` counts it.
 
-    Each lane has its own copy of the solver. One that ends before the others stays with its last estimate.
+    Each lane has its own copy of the solver and its own thread, since what a solver may have switched on when it yields
+    (`torch.no_grad()`) belongs to the thread. A lane that ends before the others stays with its last estimate.
 
     Args:
         threads: how many lanes run at a time; as many as torch would use if None.
@@ -46,11 +47,12 @@ def side_by_side(
         arguments = (y[images], operator.part(images), priors[-1], rng.part(images))
         lanes.append(iter(copy.copy(solver).reconstruct(*arguments)))
     forward, backward = prior.forward_images, prior.backward_images
-    pool = ThreadPoolExecutor(threads or torch.get_num_threads(), initializer=partial(torch.set_num_threads, 1))
+    free = threading.Semaphore(threads or torch.get_num_threads())
+    workers = [ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1)) for _ in lanes]
     latest: list[Iterate | None] = [None] * len(lanes)
     try:
         while True:
-            futures = [pool.submit(_next, lane) for lane in lanes]
+            futures = [worker.submit(_next, lane, free) for worker, lane in zip(workers, lanes, strict=True)]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()  # raises what a lane raised, though others may run on
             new = [future.result() for future in futures]
@@ -62,7 +64,8 @@ def side_by_side(
             yield _joined([one for one in latest if one is not None])
     finally:
         stopped.set()
-        pool.shutdown(wait=False)
+        for worker in workers:
+            worker.shutdown(wait=False)
 
 
 class _Stopped(Exception):
@@ -86,8 +89,9 @@ def _stoppable(prior: Prior, stopped: threading.Event) -> Prior:
     return own
 
 
-def _next(lane: Iterator[Iterate]) -> Iterate | None:
-    return next(lane, None)
+def _next(lane: Iterator[Iterate], free: threading.Semaphore) -> Iterate | None:
+    with free:
+        return next(lane, None)
 
 
 def _joined(parts: list[Iterate]) -> Iterate:

@@ -92,6 +92,22 @@ def test_nothing_runs_on_when_one_lane_failed(tiny_prior: Path) -> None:
     assert threading.active_count() == before
 
 
+class YieldsWithoutGradients(Solver):
+    def reconstruct(self, y: Tensor, operator: Operator, prior: Prior, rng: ImageGenerators) -> Iterator[Iterate]:
+        x = y.clone().requires_grad_(True)
+        prior.eps(x, 5).sum().backward()
+        with torch.no_grad():
+            yield x
+            yield x
+
+
+def test_what_one_lane_switched_on_is_not_on_in_another(tiny_prior: Path) -> None:
+    operator, rng = drawn(RandomInpainting(0.5), 12), ImageGenerators(range(12))
+    y = torch.zeros(12, *SHAPE)
+    assert len(list(side_by_side(YieldsWithoutGradients(), y, operator, load_prior(tiny_prior), rng, threads=1))) == 2
+    assert torch.is_grad_enabled()
+
+
 def test_a_lane_that_ends_stays_with_its_last_estimate(tiny_prior: Path) -> None:
     operator, y = drawn(RandomInpainting(0.5), 6), torch.arange(1.0, 7).view(6, 1, 1, 1)
     iterates = side_by_side(Counts(), y, operator, load_prior(tiny_prior), ImageGenerators(range(6)), threads=2)
