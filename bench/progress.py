@@ -46,5 +46,7 @@ class CellProgress:
         self._progress.advance(self._images, images)
         values = [r["metrics"]["last"]["psnr"] for r in records or () if r["status"] == OK]
         result = f"{sum(values) / len(values):.2f} dB" if values else "failed"
+        if images < self._done:
+            result += f" on the last {images}"
         elapsed = time.monotonic() - self._started
         log.info("%s: %d/%d images, %s, %.0f s", self._title, self._done, self._total, result, elapsed)
