@@ -16,6 +16,13 @@ from solvers.base import Iterate
 GIB = 2**30
 
 
+def now(device: torch.device) -> float:
+    """Seconds on a clock that waits for `device` to have done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Meter:
     """Watches one batch. Iterate over `timed(iterates)`, then read the attributes.
 
@@ -32,11 +39,9 @@ class Meter:
 
     def timed(self, iterates: Iterator[Iterate]) -> Iterator[Iterate]:
         while True:
-            self._synchronise()
-            start = time.perf_counter()
+            start = now(self._device)
             estimate = next(iterates, None)
-            self._synchronise()
-            self.seconds += time.perf_counter() - start
+            self.seconds += now(self._device) - start
             if estimate is None:
                 return
             yield estimate
@@ -57,7 +62,3 @@ class Meter:
         if self._device.type != "cuda":
             return None
         return torch.cuda.max_memory_allocated(self._device) / GIB
-
-    def _synchronise(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)

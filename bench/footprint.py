@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map_only
 
 from bench.seeds import ImageGenerators
 from operators.base import Operator
-from priors.execution import Execution
+from priors.execution import Execution, replace_weights
 from priors.prior import Prior
 from solvers.base import Solver
 
@@ -123,10 +123,7 @@ class FakeExecution(Execution):
         return False
 
     def place(self, module: nn.Module) -> None:
-        for part in module.modules():
-            for name, weight in part.named_parameters(recurse=False):
-                fake = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
-                setattr(part, name, nn.Parameter(fake, requires_grad=self.weight_gradients))
+        replace_weights(module, lambda weight: torch.empty(weight.shape, dtype=weight.dtype, device="cpu"))
 
 
 class FakeDraws(ImageGenerators):

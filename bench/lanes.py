@@ -22,7 +22,7 @@ from bench.invariance import NETWORK
 from bench.seeds import ImageGenerators
 from operators.base import Operator
 from priors.prior import Prior
-from solvers.base import Iterate, Solver
+from solvers.base import Iterate, Solver, apart, joint
 
 
 def side_by_side(
@@ -48,7 +48,7 @@ def side_by_side(
         lanes.append(iter(copy.copy(solver).reconstruct(*arguments)))
     forward, backward = prior.forward_images, prior.backward_images
     free = threading.Semaphore(threads or torch.get_num_threads())
-    workers = [ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1)) for _ in lanes]
+    workers = [_worker() for _ in lanes]
     latest: list[Iterate | None] = [None] * len(lanes)
     try:
         while True:
@@ -66,6 +66,23 @@ def side_by_side(
         stopped.set()
         for worker in workers:
             worker.shutdown(wait=False)
+
+
+def warm_up(prior: Prior, batch: int, device: torch.device) -> None:
+    """`prior.warm_up` as a solver of `batch` images will call the network: on the CPU with a lane's images in a lane.
+
+    A compiled network is compiled anew for another number of threads, and more than one lane's images warm up no more.
+    """
+    if device.type != "cpu":
+        prior.warm_up(batch, device)
+        return
+    with _worker() as worker:
+        worker.submit(prior.warm_up, min(batch, NETWORK), device).result()
+
+
+def _worker() -> ThreadPoolExecutor:
+    """A lane's thread, in which operations take no further threads."""
+    return ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1))
 
 
 class _Stopped(Exception):
@@ -95,8 +112,5 @@ def _next(lane: Iterator[Iterate], free: threading.Semaphore) -> Iterate | None:
 
 
 def _joined(parts: list[Iterate]) -> Iterate:
-    if isinstance(parts[0], Tensor):
-        return torch.cat([part for part in parts if isinstance(part, Tensor)])
-    pairs = [part for part in parts if not isinstance(part, Tensor)]
-    unknowns = zip(*(unknown for _, unknown in pairs), strict=True)
-    return torch.cat([x for x, _ in pairs]), tuple(torch.cat(each) for each in unknowns)
+    images, unknowns = zip(*map(apart, parts), strict=True)
+    return joint(torch.cat(images), tuple(torch.cat(each) for each in zip(*unknowns, strict=True)))

@@ -21,7 +21,7 @@ from torch import Tensor
 from bench.cell import Cell, RunOptions
 from bench.cost import Meter
 from bench.errors import BenchError
-from bench.lanes import side_by_side
+from bench.lanes import side_by_side, warm_up
 from bench.measurement import Measurement
 from bench.memory import fitting_batch
 from bench.metrics import psnr, score
@@ -29,6 +29,7 @@ from bench.progress import CellProgress
 from bench.records import OK, CellStore, Record
 from bench.selection import SELECTIONS, Seen
 from datasets.images import Sample
+from solvers.base import apart
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _reconstruct(
     cell: Cell, device: torch.device, samples: list[Sample], progress: CellProgress
 ) -> tuple[list[Record], list[dict[str, Tensor]]]:
     ids = [sample.id for sample in samples]
-    cell.prior.warm_up(len(ids), device)
+    warm_up(cell.prior, len(ids), device)
     measurement, rng = cell.measure(samples, device), cell.generators(samples, device)
     selections = [make() for make in SELECTIONS]
     trajectory: list[tuple[float, float, list[float]]] = []
@@ -130,7 +131,7 @@ def _reconstruct(
     iterates = side_by_side(cell.solver, measurement.y, measurement.operator, cell.prior, rng)
     progress.start_batch(cell.solver.iterates)
     for k, raw in enumerate(meter.timed(iterates), start=1):
-        x, unknowns = raw if isinstance(raw, tuple) else (raw, ())
+        x, unknowns = apart(raw)
         estimate = _checked(x, measurement)
         for i in (~estimate.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
             diverged_at.setdefault(i, k)

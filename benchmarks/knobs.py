@@ -11,7 +11,6 @@ rounding is emulated (`tf32.py`), so that its PSNR is known, but not its speed.
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from bench.cell import build_cell, resolved
 from bench.config import ROOT, composed
-from bench.cost import GIB
-from bench.lanes import side_by_side
+from bench.cost import GIB, Meter
+from bench.lanes import side_by_side, warm_up
 from bench.memory import estimate
 from bench.metrics import psnr
 from bench.results import half_width
@@ -53,7 +52,7 @@ class Variant:
         self.cell, self.device, self.batch = build_cell(config, device), device, int(config["batch_size"])
         self.emulated = device.type == "cpu" and config["precision"] == "tf32"
         self.samples = [self.cell.dataset[i] for i in range(images)]
-        self.cell.prior.warm_up(self.batch, device)  # lazy initialisation, compilation
+        warm_up(self.cell.prior, self.batch, device)  # lazy initialisation, compilation
 
     def run(self) -> tuple[float, list[float]]:
         """Seconds inside the solver, and the PSNR of every image."""
@@ -61,15 +60,13 @@ class Variant:
         for start in range(0, len(self.samples), self.batch):
             samples = self.samples[start : start + self.batch]
             m, rng = cell.measure(samples, self.device), cell.generators(samples, self.device)
-            begin = time.perf_counter()
+            meter = Meter(cell.prior, len(samples), self.device)
             if self.emulated:  # a mode of this thread, which lanes would leave
                 with EmulatedTF32():
-                    *_, answer = cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)
+                    *_, answer = meter.timed(iter(cell.solver.reconstruct(m.y, m.operator, cell.prior, rng)))
             else:
-                *_, answer = side_by_side(cell.solver, m.y, m.operator, cell.prior, rng)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds += time.perf_counter() - begin
+                *_, answer = meter.timed(side_by_side(cell.solver, m.y, m.operator, cell.prior, rng))
+            seconds += meter.seconds
             assert isinstance(answer, Tensor)  # nothing else is unknown in this task
             values += psnr(answer.cpu(), m.truth)
         return seconds, values

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cell import make, resolved
 from bench.config import ROOT, composed
+from bench.cost import now
 from bench.memory import network_config
 from bench.seeds import ImageGenerators
 from priors.execution import PRECISIONS, Execution
@@ -39,8 +38,10 @@ from priors.sampler import DDIM
 from solvers.inversion import InversionSettings, LayerInversion
 
 OUT = ROOT / "results" / "reference" / "throughput"
-CALLS = 10 * 3 * 300
-"""Inner steps per image: conf/tuned/paper/dmilo.yaml, motion_deblur."""
+PAPER = resolved(composed(["task=motion_deblur", "solver=dmilo", "preset=paper"]))
+"""The paper's setting."""
+CALLS = PAPER["solver"]["outer"] * PAPER["solver"]["inner"] * PAPER["solver"]["sampler"]["steps"]
+"""Inner steps per image."""
 TENSOR_CORES = {
     "H200": {"fp32": 67.0, "tf32": 494.5, "bf16": 989.5},
     "H100 80GB HBM3": {"fp32": 67.0, "tf32": 494.5, "bf16": 989.5},
@@ -80,26 +81,20 @@ class InnerLoop:
         self.prior = Prior(network, DDPMScheduler().alphas_cumprod, shape)
         self.batch, self.device = batch, device
         self.z0 = ImageGenerators(range(batch), device).normal(*shape)
-        operator = make("task.operator", resolved(composed(["task=motion_deblur"]))["task"]["operator"])
+        operator = make("task.operator", PAPER["task"]["operator"])
         rngs = [np.random.default_rng(i) for i in range(batch)]
         self.operator = operator.draw(shape, rngs).to(device, torch.float32)
         self.prior.warm_up(batch, device)
 
     def seconds_per_image(self, inner: int) -> float:
         """Seconds of one inner step, over the batch."""
-        settings = InversionSettings(inner, lr_z=8e-3)
+        settings = InversionSettings(inner, lr_z=PAPER["solver"]["lr_z"])
         layers = LayerInversion(DDIM(1, shifted=True).maps(self.prior), self.z0, settings)
         target = self.operator(torch.zeros_like(self.z0))
         torch.backends.cudnn.allow_tf32 = self.tf32_convolutions
-        self._synchronise()
-        start = time.perf_counter()
+        start = now(self.device)
         layers.sweep(target, self.operator)
-        self._synchronise()
-        return (time.perf_counter() - start) / inner / self.batch
-
-    def _synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        return (now(self.device) - start) / inner / self.batch
 
 
 def official(unet: UNet2DModel, device: torch.device) -> Network:
@@ -109,11 +104,18 @@ def official(unet: UNet2DModel, device: torch.device) -> Network:
 
 
 def compare(
-    build: Callable[[], UNet2DModel], variants: list[dict[str, Any]], inner: int, rounds: int, device: torch.device
+    network: dict[str, Any], variants: list[dict[str, Any]], inner: int, rounds: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """One row per variant, which is `batch` and the settings of `Execution`."""
-    network: Any = build().config
-    side, flops = network["sample_size"], model_flops(dict(network))
+    """One row per variant, which is `batch` and the settings of `Execution`.
+
+    `network` is a `UNet2DModel` configuration.
+    """
+
+    def build() -> UNet2DModel:
+        with device:
+            return UNet2DModel(**network)
+
+    side, flops = network["sample_size"], model_flops(network)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     released = InnerLoop(official(build(), device), side, 1, device, tf32_convolutions=True)  # torch's default
     rows = []
@@ -162,12 +164,7 @@ def main() -> None:
     tables = []
     for prior in arguments.priors:
         network = network_config(resolved(composed([f"prior={prior}"]))["prior"])
-
-        def build(network: dict[str, Any] = network) -> UNet2DModel:
-            with device:
-                return UNet2DModel(**network)
-
-        rows = compare(build, variants, arguments.inner, arguments.rounds, device)
+        rows = compare(network, variants, arguments.inner, arguments.rounds, device)
         tables.append(pd.DataFrame(rows).assign(prior=prior).set_index("prior").reset_index())
         table = pd.concat(tables)
         arguments.out.mkdir(parents=True, exist_ok=True)

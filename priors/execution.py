@@ -99,11 +99,14 @@ class Execution:
 def round_weights(network: nn.Module) -> None:
     """Make all weights of `network` but those of its `ENDS` bfloat16."""
     kept = {id(weight) for name in ENDS for weight in getattr(network, name).parameters()}
+    replace_weights(network, lambda weight: weight if id(weight) in kept else weight.detach().to(torch.bfloat16))
+
+
+def replace_weights(network: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Put `change(weight)` in the place of every weight of `network`; also where its kind of tensor is another."""
     for part in network.modules():
         for name, weight in part.named_parameters(recurse=False):
-            if id(weight) not in kept:
-                half = weight.detach().to(torch.bfloat16)
-                setattr(part, name, nn.Parameter(half, requires_grad=weight.requires_grad))
+            setattr(part, name, nn.Parameter(change(weight), requires_grad=weight.requires_grad))
 
 
 def keep_ends(network: nn.Module) -> None:

@@ -62,6 +62,11 @@ def joint(x: Tensor, unknowns: tuple[Tensor, ...]) -> Iterate:
     return (x, tuple(unknown.detach().clone() for unknown in unknowns)) if unknowns else x
 
 
+def apart(iterate: Iterate) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(x, unknowns) of what a solver yielded, without unknowns where it yielded x alone."""
+    return iterate if isinstance(iterate, tuple) else (iterate, ())
+
+
 def image_mean(x: Tensor) -> Tensor:
     """Mean over each image of a batch, (B, ...) to (B,)."""
     return x.flatten(1).mean(1)

@@ -32,7 +32,7 @@ def test_model_flops_are_a_forward_pass_and_as_much_again(tmp_path: Path) -> Non
 def test_every_variant_is_timed_beside_the_official_loop(tiny_prior: Path) -> None:
     settings = {"precision": "fp32", "compile": False}
     variants = [{"batch": 1, **settings}, {"batch": 2, **settings, "precision": "bf16"}]
-    rows = compare(lambda: load(tiny_prior), variants, inner=1, rounds=2, device=torch.device("cpu"))
+    rows = compare(dict(load(tiny_prior).config), variants, inner=1, rounds=2, device=torch.device("cpu"))
     assert [(row["batch"], row["precision"]) for row in rows] == [(1, "fp32"), (2, "bf16")]
     assert all(float(row["images_per_hour"]) > 0 and row["utilisation"] == "n/a" for row in rows)
 

@@ -12,10 +12,12 @@ import torch
 from conftest import Command, stores
 
 from bench.cell import resolved
-from bench.config import composed
+from bench.config import ROOT, composed
 from bench.cost import GIB
 from bench.footprint import ACTIVATIONS, GRADIENTS, OPTIMISER, WEIGHTS, FakeTensorMode, Footprint
 from bench.memory import estimate, fitting_batch
+from priors.execution import ENDS
+from priors.loading import load_unet
 
 
 def config(prior: str | Path, solver: str, steps: int, *words: str) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def test_parts_are_what_they_are_called() -> None:
     assert released.peak[GRADIENTS] == pytest.approx(weights, rel=0.01)
     assert released.peak[ACTIVATIONS] > plain.peak[ACTIVATIONS]
     halved = estimate(config("emoji", "dmilo", 1, "precision=bf16_weights"), 1)
-    assert halved.peak[WEIGHTS] == pytest.approx(weights / 2, rel=0.03)  # the network's ends stay float32
+    unet = load_unet(ROOT / "priors" / "emoji")
+    kept = 4 * sum(weight.numel() for name in ENDS for weight in getattr(unet, name).parameters())
+    assert halved.peak[WEIGHTS] == pytest.approx((weights + kept) / 2, rel=0.01)
 
 
 def test_the_large_network_of_the_paper() -> None:
